@@ -1,0 +1,135 @@
+//! Building a loop with other settings than the defaults.
+
+use crate::driver::uring::Sizes;
+use crate::features::KernelFeatures;
+use crate::io_loop::IoLoop;
+use crate::report::{PanicHook, PanicReport, Panics, SlowHook, SlowReport};
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+const WITHOUT: &str = "RINGLOOP_WITHOUT";
+
+/// Settings of a loop to be; made by [`IoLoop::builder`].
+///
+/// ```
+/// use ringloop::IoLoop;
+/// use std::time::Duration;
+///
+/// let io_loop = IoLoop::builder()
+///     .entries(64)
+///     .slow_callback(Duration::from_millis(100), |report| eprintln!("{report}"))
+///     .build()?;
+/// # drop(io_loop);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Builder {
+    pub(crate) sizes: Sizes,
+    pub(crate) make_current: bool,
+    pub(crate) without: KernelFeatures,
+    pub(crate) panics: Panics,
+    pub(crate) panic_hook: Option<PanicHook>,
+    pub(crate) slow: Option<(Duration, SlowHook)>,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Builder {
+        Builder {
+            sizes: Sizes {
+                submission: 1024,
+                completion: 8192,
+            },
+            make_current: true,
+            without: KernelFeatures::empty(),
+            panics: Panics::Catch,
+            panic_hook: None,
+            slow: None,
+        }
+    }
+
+    /// Size of the submission queue: requests that one system call hands over. 1024 by default,
+    /// 64 bytes each. Rounded up to a power of two, and to 2 at least; 32768 at most.
+    ///
+    /// A queue that is too small costs system calls, nothing else.
+    pub fn entries(mut self, entries: u32) -> Builder {
+        self.sizes.submission = entries.max(2);
+        self
+    }
+
+    /// Size of the completion queue. 8192 by default, 16 bytes each. Rounded up to a power of two,
+    /// and to the submission queue's size at least; 65536 at most.
+    ///
+    /// It also sizes the table in which the kernel finds a request to cancel. One that is too small
+    /// costs time, nothing else: completions that do not fit wait in the kernel.
+    pub fn cq_entries(mut self, entries: u32) -> Builder {
+        self.sizes.completion = entries.max(2);
+        self
+    }
+
+    /// Whether the loop becomes the thread's current one. True by default, as in Tornado since 6.3.
+    pub fn make_current(mut self, make_current: bool) -> Builder {
+        self.make_current = make_current;
+        self
+    }
+
+    /// Does without these kernel features, as an older kernel would.
+    pub fn without(mut self, features: KernelFeatures) -> Builder {
+        self.without |= features;
+        self
+    }
+
+    /// What to do about a panic in a callback, timeout or handler. [`Panics::Catch`] by default.
+    pub fn panics(mut self, panics: Panics) -> Builder {
+        self.panics = panics;
+        self
+    }
+
+    /// Is told of every panic caught. By default it is written to standard error: what it was and
+    /// where it was registered.
+    pub fn panic_hook(mut self, hook: impl Fn(&PanicReport<'_>) + 'static) -> Builder {
+        self.panic_hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Is told of every callback, timeout and handler call that held the loop for longer than
+    /// `limit`, right after it ended. Off by default; costs two readings of the clock per call.
+    ///
+    /// The successor of Tornado 4's `set_blocking_log_threshold`, without its signal.
+    pub fn slow_callback(
+        mut self,
+        limit: Duration,
+        hook: impl Fn(&SlowReport) + 'static,
+    ) -> Builder {
+        self.slow = Some((limit, Box::new(hook)));
+        self
+    }
+
+    /// Builds the loop, for this thread.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a ring; the message says why and what to do: `kernel.io_uring_disabled`
+    /// (6.6), a seccomp profile (containers), `RLIMIT_MEMLOCK`, a kernel before 5.15. If the
+    /// process is out of file descriptors. If `RINGLOOP_WITHOUT` names an unknown feature.
+    pub fn build(mut self) -> io::Result<IoLoop> {
+        if let Ok(names) = std::env::var(WITHOUT) {
+            self.without |= KernelFeatures::parse(&names).map_err(|name| {
+                let message = format!("{WITHOUT}: {name:?} is not the name of a kernel feature");
+                io::Error::new(io::ErrorKind::InvalidInput, message)
+            })?;
+        }
+        IoLoop::from_builder(self)
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("sizes", &self.sizes)
+            .field("make_current", &self.make_current)
+            .field("without", &self.without)
+            .field("panics", &self.panics)
+            .field("slow_callback", &self.slow.as_ref().map(|(limit, _)| limit))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,105 @@
+//! What the loop needs from the kernel, and the contract a driver meets.
+//!
+//! A driver owns the kernel object (a ring, an epoll instance) and nothing else of the loop: it
+//! never calls user code and never sees a closure. The loop talks to it through [`Driver`]:
+//!
+//! * **Polls are keyed by fd number**, one registration per number. [`add_poll`](Driver::add_poll)
+//!   returns a registration id that is never used again for that number; every [`Readiness`]
+//!   carries the id it belongs to, so the loop can tell an old file's event from the new one's.
+//! * **Removal is final.** After [`remove_poll`](Driver::remove_poll) no `Readiness` with that
+//!   registration id is handed out, whatever the kernel has queued already.
+//! * **Level means level.** An fd reported by one turn and still ready is reported by the next,
+//!   without the loop's help. `Trigger::Edge` reports each new wake-up once.
+//! * **One `Readiness` per fd per turn**, with every event of the turn merged into its mask. The
+//!   mask holds only what was asked for, and `ERROR`, which is always delivered.
+//! * **Release.** The kernel may pin a file while a poll on it is armed. `remove_poll` returns
+//!   whether it still does; after [`flush`](Driver::flush), or the next [`turn`](Driver::turn), it
+//!   no longer does. Whoever owns the file drops it only then.
+//! * **One wait.** [`turn`](Driver::turn) is the only call that blocks. It hands everything queued
+//!   so far to the kernel and collects whatever is ready, in one system call where it can.
+//! * **Waking.** The driver watches the eventfd given at construction; any write to it ends a
+//!   wait, also a write made just before the wait began.
+//! * **Failure.** Trouble that passes (interrupted, out of memory, full queues) is absorbed and
+//!   counted in [`Counters`]; an error returned from `turn` means that the loop cannot go on.
+//! * **Closing.** [`close`](Driver::close) cancels everything and waits, bounded, until the kernel
+//!   holds no file of ours.
+//!
+//! Completion operations come through the same door: they are submitted between turns, keyed by a
+//! slot and a generation like polls, and their results join `Readiness` in the turn's batch.
+
+pub(crate) mod uring;
+
+use crate::events::{Events, Trigger};
+use crate::features::KernelFeatures;
+use std::io;
+use std::os::fd::RawFd;
+
+/// How long [`Driver::turn`] may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all: collect what is there.
+    Poll,
+    /// Until something happens or the monotonic clock reads this many nanoseconds.
+    Until(u64),
+    /// Until something happens.
+    Forever,
+}
+
+/// An fd that became, or still is, ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    pub(crate) fd: RawFd,
+    pub(crate) registration: u32,
+    pub(crate) events: Events,
+}
+
+/// What a driver counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) enters: u64,
+    pub(crate) submissions: u64,
+    pub(crate) completions: u64,
+    pub(crate) stale_completions: u64,
+    pub(crate) wakeups: u64,
+    pub(crate) interrupts: u64,
+    pub(crate) submission_queue_full: u64,
+    pub(crate) completion_overflows: u64,
+    pub(crate) submit_retries: u64,
+}
+
+/// See the [module documentation](self) for the contract.
+pub(crate) trait Driver {
+    /// Starts watching `fd` and returns the registration id.
+    ///
+    /// The caller has made sure that `fd` is open, can be polled and is not registered.
+    fn add_poll(&mut self, fd: RawFd, interest: Events, trigger: Trigger) -> u32;
+
+    /// Replaces the interest of a registered fd. For edge triggers, what is ready now counts as new.
+    fn modify_poll(&mut self, fd: RawFd, interest: Events) -> io::Result<()>;
+
+    /// Stops watching a registered fd. True while the kernel still pins its file.
+    fn remove_poll(&mut self, fd: RawFd) -> bool;
+
+    /// True if removed polls may still pin their files.
+    fn needs_flush(&self) -> bool;
+
+    /// Makes the kernel let go of every removed poll, without blocking.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Submits what is queued, waits, and appends what is ready to `batch`.
+    fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()>;
+
+    /// Cancels everything and waits, bounded, for the kernel to let go.
+    fn close(&mut self);
+
+    /// Gives up the kernel object without a word to the kernel: for the child of a fork, which
+    /// shares it with its parent.
+    fn abandon(self: Box<Self>);
+
+    fn counters(&self) -> Counters;
+
+    /// The optional kernel features in use.
+    fn features(&self) -> KernelFeatures;
+
+    fn name(&self) -> &'static str;
+}

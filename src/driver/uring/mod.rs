@@ -1,0 +1,185 @@
+//! The io_uring driver.
+//!
+//! `setup` finds the best ring this kernel gives, `ring` submits and reaps, `polls` keeps one poll
+//! per registered fd, `token` says what comes back with a completion.
+
+mod polls;
+mod ring;
+mod setup;
+mod token;
+
+use crate::driver::{Counters, Driver, Readiness, Wait};
+use crate::events::{Events, Trigger};
+use crate::features::KernelFeatures;
+use crate::sys;
+use polls::Polls;
+use ring::{Completion, Ring};
+pub(crate) use setup::Sizes;
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+use token::{Kind, Token, next_generation};
+
+/// Each is one enter, which collects up to a completion queue full. What is left then waits for
+/// the next turn: a turn ends.
+const COLLECTS_PER_TURN: usize = 8;
+/// As many as cancellations of 20,000 polls need on a kernel that runs 20 per enter.
+const FLUSH_ENTERS: usize = 1024;
+/// Closing waits no longer than this for the kernel. It never takes so long.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Watches the loop's own eventfd with a multishot poll. The counter is never read: each write is
+/// a new wake-up all the same, and 2^64 of them are out of reach.
+#[derive(Debug)]
+struct WakePoll {
+    eventfd: RawFd,
+    generation: u32,
+    armed: bool,
+}
+
+impl WakePoll {
+    fn token(&self) -> Token {
+        Token::new(Kind::Wake, self.generation, 0)
+    }
+
+    fn arm(&mut self, ring: &mut Ring) {
+        self.generation = next_generation(self.generation);
+        self.armed = true;
+        ring.push_poll(self.eventfd, libc::POLLIN as u32, true, self.token());
+    }
+}
+
+pub(crate) struct Uring {
+    ring: Ring,
+    polls: Polls,
+    wake: WakePoll,
+}
+
+impl Uring {
+    /// `eventfd` outlives the driver.
+    pub(crate) fn new(sizes: Sizes, without: KernelFeatures, eventfd: RawFd) -> io::Result<Uring> {
+        let mut ring = Ring::new(sizes, without)?;
+        let mut wake = WakePoll {
+            eventfd,
+            generation: 0,
+            armed: false,
+        };
+        wake.arm(&mut ring);
+        Ok(Uring {
+            ring,
+            polls: Polls::new(),
+            wake,
+        })
+    }
+
+    fn reap(&mut self) {
+        let Uring { ring, polls, wake } = self;
+        let (mut stale, mut wakeups) = (0, 0);
+        ring.reap(|completion: Completion| match completion.token.kind() {
+            Some(Kind::Poll) => stale += u64::from(!polls.complete(completion)),
+            Some(Kind::Wake) if completion.token == wake.token() => {
+                wake.armed = completion.more;
+                wakeups += u64::from(completion.result >= 0);
+            }
+            Some(Kind::Wake) => stale += 1,
+            Some(Kind::Ignored) | None => {}
+        });
+        ring.counters.stale_completions += stale;
+        ring.counters.wakeups += wakeups;
+    }
+
+    fn reap_rest(&mut self) -> io::Result<()> {
+        for _ in 0..COLLECTS_PER_TURN {
+            if !self.ring.holds_back() {
+                break;
+            }
+            self.ring.collect()?;
+            self.reap();
+        }
+        Ok(())
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.polls.in_flight() == 0 && !self.wake.armed
+    }
+}
+
+impl Driver for Uring {
+    fn add_poll(&mut self, fd: RawFd, interest: Events, trigger: Trigger) -> u32 {
+        self.polls.add(fd, interest, trigger)
+    }
+
+    fn modify_poll(&mut self, fd: RawFd, interest: Events) -> io::Result<()> {
+        self.polls.modify(fd, interest, &mut self.ring)
+    }
+
+    fn remove_poll(&mut self, fd: RawFd) -> bool {
+        self.polls.remove(fd, &mut self.ring)
+    }
+
+    fn needs_flush(&self) -> bool {
+        self.polls.releasing()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        for _ in 0..FLUSH_ENTERS {
+            if !self.polls.releasing() {
+                break;
+            }
+            self.ring.submit_and_wait(Wait::Poll)?;
+            self.reap();
+            self.reap_rest()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()> {
+        if !self.wake.armed {
+            self.wake.arm(&mut self.ring);
+        }
+        self.polls.arm(&mut self.ring);
+        let wait = if self.polls.has_ready() {
+            Wait::Poll
+        } else {
+            wait
+        };
+        self.ring.submit_and_wait(wait)?;
+        self.reap();
+        self.reap_rest()?;
+        self.polls.take_ready(batch);
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.polls.disarm_all(&mut self.ring);
+        if self.wake.armed {
+            self.ring.push_cancel(self.wake.token());
+        }
+        let deadline = sys::monotonic_now() + CLOSE_PATIENCE.as_nanos() as u64;
+        while !self.is_quiet() && sys::monotonic_now() < deadline {
+            if self.ring.submit_and_wait(Wait::Until(deadline)).is_err() {
+                break;
+            }
+            self.reap();
+            if self.reap_rest().is_err() {
+                break;
+            }
+        }
+    }
+
+    fn abandon(mut self: Box<Self>) {
+        self.ring.disown();
+    }
+
+    fn counters(&self) -> Counters {
+        self.ring.counters
+    }
+
+    fn features(&self) -> KernelFeatures {
+        self.ring.features()
+    }
+
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+}

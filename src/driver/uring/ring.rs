@@ -1,0 +1,415 @@
+//! The ring itself: queueing submissions, the one `io_uring_enter`, taking completions out.
+//!
+//! Only operations without memory are queued here (polls and cancellations), so nothing has to
+//! outlive anything.
+
+use super::setup::{self, Sizes};
+use super::token::Token;
+use crate::driver::{Counters, Wait};
+use crate::features::KernelFeatures as Features;
+use crate::sys;
+use io_uring::{IoUring, opcode, squeue, types};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+const ENTER_GETEVENTS: u32 = 1 << 0;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+const ENTER_ABS_TIMER: u32 = 1 << 5;
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+
+const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
+
+/// The kernel's `io_uring_getevents_arg`.
+#[repr(C)]
+struct WaitArgument {
+    signal_mask: u64,
+    signal_mask_size: u32,
+    min_wait_usec: u32,
+    timespec: u64,
+}
+
+/// The kernel's `io_uring_rsrc_update`, as registering a ring fd uses it.
+#[repr(C)]
+struct RingFdUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// One completion, moved out of the ring.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) token: Token,
+    pub(super) result: i32,
+    /// More completions of the same request will follow.
+    pub(super) more: bool,
+}
+
+impl From<io_uring::cqueue::Entry> for Completion {
+    #[inline]
+    fn from(entry: io_uring::cqueue::Entry) -> Completion {
+        Completion {
+            token: Token::from_bits(entry.user_data()),
+            result: entry.result(),
+            more: io_uring::cqueue::more(entry.flags()),
+        }
+    }
+}
+
+pub(super) struct Ring {
+    io: IoUring,
+    features: Features,
+    /// Index of the ring among this thread's registered rings.
+    registered: Option<u32>,
+    /// Submissions that did not fit, in order. Empty but for a kernel out of memory.
+    waiting: VecDeque<squeue::Entry>,
+    /// Completions taken out early, to make room while submitting.
+    stashed: Vec<Completion>,
+    pub(super) counters: Counters,
+}
+
+impl Ring {
+    pub(super) fn new(sizes: Sizes, without: Features) -> io::Result<Ring> {
+        let (io, mut features) = setup::build(sizes, without)?;
+        let registered = match features.contains(Features::RING_FD) {
+            true => register_ring_fd(io.as_raw_fd()),
+            false => None,
+        };
+        features.set(Features::RING_FD, registered.is_some());
+        Ok(Ring {
+            io,
+            features,
+            registered,
+            waiting: VecDeque::new(),
+            stashed: Vec::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Queues a poll. The number is resolved to a file when it is submitted, not now.
+    #[inline]
+    pub(super) fn push_poll(&mut self, fd: RawFd, mask: u32, multishot: bool, token: Token) {
+        let entry = opcode::PollAdd::new(types::Fd(fd), mask)
+            .multi(multishot)
+            .build();
+        self.push(entry.user_data(token.bits()));
+    }
+
+    /// Queues the cancellation of the request that carries `token`.
+    ///
+    /// By token and not by `POLL_REMOVE`, which can leave a poll armed whose event is being
+    /// processed; nor by fd, which scans every request and matches duplicates.
+    pub(super) fn push_cancel(&mut self, token: Token) {
+        let mut entry = opcode::AsyncCancel::new(token.bits()).build();
+        if self.features.contains(Features::CQE_SKIP) {
+            entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        }
+        self.push(entry.user_data(Token::IGNORED.bits()));
+    }
+
+    #[inline]
+    fn push(&mut self, entry: squeue::Entry) {
+        if self.waiting.is_empty() && self.try_push(&entry) {
+            return;
+        }
+        self.push_full(entry);
+    }
+
+    #[inline]
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: polls and cancellations refer to no memory; `push` copies the entry.
+        unsafe { self.io.submission().push(entry) }.is_ok()
+    }
+
+    #[cold]
+    fn push_full(&mut self, entry: squeue::Entry) {
+        self.counters.submission_queue_full += 1;
+        self.waiting.push_back(entry);
+        self.submit_all();
+    }
+
+    /// Moves everything that waits into the queue, submitting as it fills up. What a kernel that
+    /// is out of memory does not take stays queued for the next enter.
+    #[cold]
+    fn submit_all(&mut self) {
+        loop {
+            self.refill();
+            if self.waiting.is_empty() {
+                return;
+            }
+            let queued = self.queued();
+            match self.enter(queued, 0, 0, None) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    self.counters.submit_retries += 1;
+                    if error.raw_os_error() != Some(libc::EINTR) && !self.make_room() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn refill(&mut self) {
+        while let Some(entry) = self.waiting.front() {
+            // SAFETY: as in `try_push`.
+            if unsafe { self.io.submission().push(entry) }.is_err() {
+                return;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Empties the completion queue, so that a kernel that is over its limit accepts submissions
+    /// again. False if there was nothing to take.
+    fn make_room(&mut self) -> bool {
+        let before = self.stashed.len();
+        let _ = self.enter(0, 0, ENTER_GETEVENTS, None);
+        let arrived = self.io.completion().map(Completion::from);
+        self.stashed.extend(arrived);
+        self.stashed.len() > before
+    }
+
+    /// Submits everything queued and waits as told, for one completion or more.
+    ///
+    /// # Errors
+    ///
+    /// Only what cannot be mended by trying again.
+    pub(super) fn submit_and_wait(&mut self, wait: Wait) -> io::Result<()> {
+        if !self.waiting.is_empty() {
+            self.submit_all();
+        }
+        loop {
+            let wait = if self.is_idle() { wait } else { Wait::Poll };
+            let queued = self.queued();
+            match self.enter_and_wait(queued, wait) {
+                // A signal or a timeout hides behind the number of submissions.
+                Ok(submitted) if submitted == queued => {}
+                Ok(0) => return self.retry_later(),
+                Ok(_) => {
+                    self.counters.submit_retries += 1;
+                    continue;
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ETIME) => return Ok(()),
+                    Some(libc::EINTR) => self.counters.interrupts += 1,
+                    Some(libc::EAGAIN | libc::EBUSY) => return self.retry_later(),
+                    _ => return Err(named(error)),
+                },
+            }
+            if !self.keep_waiting(wait) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The kernel has no memory for our submissions now. They stay queued; a short wait without
+    /// them lets completions (and memory) come back.
+    #[cold]
+    fn retry_later(&mut self) -> io::Result<()> {
+        self.counters.submit_retries += 1;
+        if self.make_room() {
+            return Ok(());
+        }
+        let soon = Wait::Until(sys::monotonic_now() + 1_000_000);
+        match self.enter_and_wait(0, soon) {
+            Err(error) if !is_transient(&error) => Err(named(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// True if a wait came back with nothing before its time.
+    fn keep_waiting(&mut self, wait: Wait) -> bool {
+        self.is_idle()
+            && match wait {
+                Wait::Poll => false,
+                Wait::Until(deadline) => sys::monotonic_now() < deadline,
+                Wait::Forever => true,
+            }
+    }
+
+    fn is_idle(&mut self) -> bool {
+        self.stashed.is_empty() && self.io.completion().is_empty()
+    }
+
+    /// True if the kernel has more for us than it has put into the ring.
+    #[inline]
+    pub(super) fn holds_back(&mut self) -> bool {
+        let submission = self.io.submission();
+        let overflow = submission.cq_overflow();
+        let pending = overflow || submission.taskrun();
+        drop(submission);
+        self.counters.completion_overflows += u64::from(overflow);
+        pending
+    }
+
+    /// Collects what the kernel holds back. One that is asked for a single completion produces
+    /// some 20 per enter, so it is asked for as many as the queue takes, without waiting.
+    pub(super) fn collect(&mut self) -> io::Result<()> {
+        let many = self.io.params().cq_entries();
+        let no_time = types::Timespec::new();
+        let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+        match self.enter(0, many, flags, Some(&no_time)) {
+            Err(error) if !is_transient(&error) => Err(named(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves every completion out of the ring, then publishes the head, giving each to `consume`.
+    #[inline]
+    pub(super) fn reap(&mut self, mut consume: impl FnMut(Completion)) {
+        let mut count = self.stashed.len() as u64;
+        self.stashed.drain(..).for_each(&mut consume);
+        for entry in self.io.completion() {
+            count += 1;
+            consume(Completion::from(entry));
+        }
+        self.counters.completions += count;
+    }
+
+    pub(super) fn queued(&mut self) -> u32 {
+        self.io.submission().len() as u32
+    }
+
+    fn enter_and_wait(&mut self, submit: u32, wait: Wait) -> io::Result<u32> {
+        let no_iowait = match self.features.contains(Features::NO_IOWAIT) {
+            true => ENTER_NO_IOWAIT,
+            false => 0,
+        };
+        match wait {
+            Wait::Poll => self.enter(submit, 0, ENTER_GETEVENTS, None),
+            Wait::Forever => self.enter(submit, 1, ENTER_GETEVENTS | no_iowait, None),
+            Wait::Until(deadline) => {
+                let absolute = self.features.contains(Features::ABS_TIMER);
+                let (flag, nanos) = match absolute {
+                    true => (ENTER_ABS_TIMER, deadline),
+                    false => (0, deadline.saturating_sub(sys::monotonic_now())),
+                };
+                let timespec = types::Timespec::new()
+                    .sec(nanos / 1_000_000_000)
+                    .nsec((nanos % 1_000_000_000) as u32);
+                let flags = ENTER_GETEVENTS | ENTER_EXT_ARG | no_iowait | flag;
+                self.enter(submit, 1, flags, Some(&timespec))
+            }
+        }
+    }
+
+    /// `io_uring_enter(2)`. The crate's own wrapper knows neither all flags nor that a loop wants
+    /// `GETEVENTS` in every turn.
+    fn enter(
+        &mut self,
+        submit: u32,
+        wait_for: u32,
+        mut flags: u32,
+        timespec: Option<&types::Timespec>,
+    ) -> io::Result<u32> {
+        let fd = match self.registered {
+            Some(index) => {
+                flags |= ENTER_REGISTERED_RING;
+                index
+            }
+            None => self.io.as_raw_fd() as u32,
+        };
+        let argument = timespec.map(|timespec| WaitArgument {
+            signal_mask: 0,
+            signal_mask_size: 0,
+            min_wait_usec: 0,
+            timespec: std::ptr::from_ref(timespec) as u64,
+        });
+        let (pointer, size) = match &argument {
+            Some(argument) => (std::ptr::from_ref(argument), size_of::<WaitArgument>()),
+            None => (std::ptr::null(), 0),
+        };
+        self.counters.enters += 1;
+        // SAFETY: the argument and the timespec live until the call returns, which is as long as
+        // the kernel reads them; `size` tells their layout. Queued entries refer to no memory.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                fd,
+                submit,
+                wait_for,
+                flags,
+                pointer,
+                size,
+            )
+        };
+        let submitted = sys::check(result as libc::c_int)? as u32;
+        self.counters.submissions += u64::from(submitted);
+        Ok(submitted)
+    }
+
+    /// Forgets that the ring is registered with the thread that made it: the child of a fork has
+    /// registered nothing, or something else.
+    pub(super) fn disown(&mut self) {
+        self.registered = None;
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if let Some(index) = self.registered {
+            unregister_ring_fd(self.io.as_raw_fd(), index);
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring")
+            .field("features", &self.features)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
+    )
+}
+
+fn named(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("io_uring_enter failed: {error}"))
+}
+
+/// Registers the ring with this thread. `None` where the kernel cannot (before 5.18) or all 16
+/// places of the thread are taken.
+fn register_ring_fd(fd: RawFd) -> Option<u32> {
+    let mut update = RingFdUpdate {
+        offset: u32::MAX,
+        reserved: 0,
+        data: fd as u64,
+    };
+    (ring_fd_call(fd, REGISTER_RING_FDS, &mut update) == 1).then_some(update.offset)
+}
+
+fn unregister_ring_fd(fd: RawFd, index: u32) {
+    let mut update = RingFdUpdate {
+        offset: index,
+        reserved: 0,
+        data: 0,
+    };
+    ring_fd_call(fd, UNREGISTER_RING_FDS, &mut update);
+}
+
+fn ring_fd_call(fd: RawFd, operation: u32, update: &mut RingFdUpdate) -> libc::c_long {
+    // SAFETY: `update` is one valid entry, which the kernel reads and writes during the call only.
+    unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            fd,
+            operation,
+            std::ptr::from_mut(update),
+            1 as libc::c_uint,
+        )
+    }
+}

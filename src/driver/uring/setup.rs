@@ -1,0 +1,216 @@
+//! Setting up a ring: the best flags this kernel takes, found by trying.
+//!
+//! Every flag a kernel does not know is a clean `EINVAL`, so the ladder is climbed down one rung
+//! per `EINVAL`. Kernel versions are never read: distributions move features and bugs about.
+
+use crate::features::KernelFeatures as Features;
+use io_uring::IoUring;
+use std::io;
+use std::time::Duration;
+
+/// Sizes of the two queues, in entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) submission: u32,
+    pub(crate) completion: u32,
+}
+
+/// Best first. The last one is what 5.15 takes.
+const RUNGS: [Features; 5] = [
+    Features::DEFER_TASKRUN
+        .union(Features::SUBMIT_ALL)
+        .union(Features::NO_SQARRAY),
+    Features::DEFER_TASKRUN.union(Features::SUBMIT_ALL),
+    Features::COOP_TASKRUN.union(Features::SUBMIT_ALL),
+    Features::SUBMIT_ALL,
+    Features::empty(),
+];
+
+/// How often a set-up that ran out of memory is tried again at full size. The memory of a closed
+/// ring is given back some 30 ms late (and charged to `RLIMIT_MEMLOCK` from 6.14 on).
+const PATIENCE: u32 = 6;
+const NAP: Duration = Duration::from_millis(10);
+
+/// Builds a ring, and tells which features it has.
+pub(super) fn build(mut sizes: Sizes, without: Features) -> io::Result<(IoUring, Features)> {
+    let mut naps = 0;
+    loop {
+        match climb_down(sizes, without) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && naps < PATIENCE => {
+                naps += 1;
+                std::thread::sleep(NAP);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && sizes.submission > 2 => {
+                sizes.submission = (sizes.submission / 2).max(2);
+                sizes.completion = (sizes.completion / 2).max(4);
+            }
+            Err(error) => return Err(explain(error)),
+            Ok((ring, rung)) => {
+                let features = rung | optional(&ring);
+                require(&ring)?;
+                return Ok((ring, features - without));
+            }
+        }
+    }
+}
+
+fn climb_down(sizes: Sizes, without: Features) -> io::Result<(IoUring, Features)> {
+    let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
+    for rung in RUNGS.into_iter().filter(|rung| !rung.intersects(without)) {
+        match attempt(sizes, rung) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
+            done => return done.map(|ring| (ring, rung)),
+        }
+    }
+    Err(refused)
+}
+
+fn attempt(sizes: Sizes, rung: Features) -> io::Result<IoUring> {
+    let mut builder = IoUring::<io_uring::squeue::Entry, io_uring::cqueue::Entry>::builder();
+    builder
+        .setup_clamp()
+        .setup_cqsize(sizes.completion.max(sizes.submission));
+    if rung.contains(Features::SUBMIT_ALL) {
+        builder.setup_submit_all();
+    }
+    if rung.contains(Features::NO_SQARRAY) {
+        builder.setup_no_sqarray();
+    }
+    if rung.contains(Features::DEFER_TASKRUN) {
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag();
+    }
+    if rung.contains(Features::COOP_TASKRUN) {
+        builder.setup_coop_taskrun().setup_taskrun_flag();
+    }
+    builder.build(sizes.submission)
+}
+
+/// Features that are announced by a bit instead of being asked for.
+fn optional(ring: &IoUring) -> Features {
+    let params = ring.params();
+    let mut features = Features::RING_FD;
+    features.set(Features::CQE_SKIP, params.is_feature_skip_cqe_on_success());
+    features.set(Features::NO_IOWAIT, params.is_feature_no_iowait());
+    // Absolute waits came with 6.12, as did the minimal wait that this bit announces.
+    features.set(Features::ABS_TIMER, params.is_feature_min_timeout());
+    features
+}
+
+/// What there is no doing without; all of it is in 5.13.
+fn require(ring: &IoUring) -> io::Result<()> {
+    let params = ring.params();
+    let enough = params.is_feature_nodrop()
+        && params.is_feature_submit_stable()
+        && params.is_feature_ext_arg()
+        && params.is_feature_fast_poll()
+        && params.is_feature_resource_tagging();
+    if enough {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "io_uring of this kernel is too old: multishot polls need Linux 5.13, ringloop asks for 5.15",
+    ))
+}
+
+/// Says what refused the ring, and what to do about it.
+fn explain(error: io::Error) -> io::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => match disabled_by_sysctl().as_deref() {
+            Some("2") => "kernel.io_uring_disabled is 2: set it to 0 with sysctl(8)",
+            Some("1") => {
+                "kernel.io_uring_disabled is 1: set it to 0, run with CAP_SYS_ADMIN, or join the \
+                 group in kernel.io_uring_group"
+            }
+            _ => {
+                "a seccomp profile or security module forbids it; containers do by default: allow \
+                 io_uring_setup, io_uring_enter and io_uring_register in the profile"
+            }
+        },
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring (it needs Linux 5.15 or newer with CONFIG_IO_URING), or a \
+             seccomp profile hides it"
+        }
+        Some(libc::ENOMEM) => {
+            "no memory for even a small ring: raise RLIMIT_MEMLOCK (ulimit -l), which is charged \
+             per user for every ring"
+        }
+        Some(libc::EMFILE) => "this process is out of file descriptors: raise ulimit -n",
+        Some(libc::ENFILE) => "the system is out of file descriptors: raise fs.file-max",
+        _ => "see io_uring_setup(2)",
+    };
+    io::Error::new(error.kind(), SetupError { error, advice })
+}
+
+fn disabled_by_sysctl() -> Option<String> {
+    let value = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    Some(value.trim().to_owned())
+}
+
+#[derive(Debug)]
+struct SetupError {
+    error: io::Error,
+    advice: &'static str,
+}
+
+impl std::fmt::Display for SetupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "io_uring_setup refused: {}: {}", self.error, self.advice)
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_cause_and_the_cure() {
+        let text = |errno| explain(io::Error::from_raw_os_error(errno)).to_string();
+        assert!(
+            text(libc::ENOSYS).contains("seccomp"),
+            "{}",
+            text(libc::ENOSYS)
+        );
+        assert!(
+            text(libc::ENOMEM).contains("RLIMIT_MEMLOCK"),
+            "{}",
+            text(libc::ENOMEM)
+        );
+        let forbidden = text(libc::EPERM);
+        assert!(
+            forbidden.contains("seccomp") || forbidden.contains("io_uring_disabled"),
+            "{forbidden}"
+        );
+    }
+
+    #[test]
+    fn every_rung_builds_and_is_used_when_the_better_ones_are_off() {
+        let sizes = Sizes {
+            submission: 8,
+            completion: 16,
+        };
+        let mut without = Features::empty();
+        for rung in RUNGS {
+            let (_, features) = build(sizes, without).unwrap();
+            let rungs = Features::DEFER_TASKRUN | Features::COOP_TASKRUN | Features::SUBMIT_ALL;
+            if features & rungs == rung & rungs {
+                without |= if features.contains(Features::NO_SQARRAY) {
+                    Features::NO_SQARRAY
+                } else {
+                    features & (rungs - Features::SUBMIT_ALL)
+                };
+            }
+        }
+        let (_, features) = build(sizes, Features::all()).unwrap();
+        assert_eq!(features, Features::empty());
+    }
+}

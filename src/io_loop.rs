@@ -1,0 +1,444 @@
+//! [`IoLoop`], as its users see it. What a turn does is in [`core`](self::core).
+
+mod core;
+mod current;
+
+use self::core::{Core, Removed};
+use crate::builder::Builder;
+use crate::callbacks::{Callback, Deferred};
+use crate::clock::Deadline;
+use crate::error::LoopError;
+use crate::events::{Events, Trigger};
+use crate::handle::LoopHandle;
+use crate::handlers::{self, AddHandlerError, Registered};
+use crate::metrics::Metrics;
+use crate::sys;
+use crate::timeouts::TimeoutKey;
+use std::any::TypeId;
+use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::panic::Location;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+/// An event loop: handlers for fds, timeouts and callbacks, on one ring, for one thread.
+///
+/// Cheap to clone; clones are the same loop. The loop is closed when the last one is dropped. A
+/// closure registered with a loop that holds a clone of it keeps it alive for ever: use
+/// [`IoLoop::current`] inside closures, or [`close`](Self::close) the loop when done.
+///
+/// The [crate page](crate) shows it in use.
+#[derive(Clone)]
+pub struct IoLoop {
+    core: Rc<Core>,
+}
+
+/// Names a timeout, to cancel it with [`IoLoop::remove_timeout`].
+///
+/// Never names another one, even after its own has fired and on another loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timeout {
+    loop_id: u32,
+    key: Option<TimeoutKey>,
+}
+
+impl IoLoop {
+    /// A loop with default settings, which becomes this thread's current one.
+    ///
+    /// # Errors
+    ///
+    /// See [`Builder::build`].
+    pub fn new() -> io::Result<IoLoop> {
+        IoLoop::builder().build()
+    }
+
+    /// A loop with settings of your own.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn from_builder(builder: Builder) -> io::Result<IoLoop> {
+        let make_current = builder.make_current;
+        let io_loop = IoLoop {
+            core: Rc::new(Core::new(builder)?),
+        };
+        if make_current {
+            io_loop.make_current();
+        }
+        Ok(io_loop)
+    }
+
+    /// The loop that runs on this thread, or else the one made current last.
+    ///
+    /// # Panics
+    ///
+    /// If there is none: none was built here, or it is dropped. No loop is ever made implicitly.
+    #[track_caller]
+    pub fn current() -> IoLoop {
+        match IoLoop::try_current() {
+            Some(current) => current,
+            None => panic!("IoLoop::current(): {}", LoopError::NoCurrent),
+        }
+    }
+
+    /// As [`current`](Self::current), or `None`.
+    pub fn try_current() -> Option<IoLoop> {
+        current::get().map(|core| IoLoop { core })
+    }
+
+    /// Makes this loop the thread's current one. That alone does not keep it alive.
+    pub fn make_current(&self) {
+        current::set(&self.core);
+    }
+
+    /// Leaves the thread without a current loop.
+    pub fn clear_current() {
+        current::clear();
+    }
+
+    /// Runs the loop until [`stop`](Self::stop).
+    ///
+    /// Each turn runs the callbacks queued when it begins, then the timeouts due when it begins,
+    /// then waits for the kernel, then calls the handlers of what is ready. The loop is current
+    /// while it runs; afterwards, the one that was current before.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::AlreadyRunning`], [`LoopError::Closed`], [`LoopError::Forked`], or an error of
+    /// the kernel's that leaves the loop unable to go on.
+    ///
+    /// # Panics
+    ///
+    /// Only with [`Panics::Propagate`](crate::Panics::Propagate), when user code does.
+    pub fn start(&self) -> io::Result<()> {
+        let _running = self.core.begin()?;
+        let _current = current::Scope::enter(&self.core);
+        self.core.run()
+    }
+
+    /// Makes [`start`](Self::start) return, before its next wait: what is queued and due in the
+    /// current turn is still run. Called from a handler, that is after the next round of callbacks
+    /// and timeouts.
+    ///
+    /// Called before `start`, it makes the next `start` return at once, running nothing. What is
+    /// queued stays queued. (Tornado 4.5's rules.)
+    pub fn stop(&self) {
+        self.core.shared.request_stop();
+    }
+
+    /// Runs exactly one turn, as [`start`](Self::start) does, waiting no longer than `timeout`.
+    /// `None` waits until something happens, `Duration::ZERO` not at all.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    ///
+    /// # Panics
+    ///
+    /// As for [`start`](Self::start).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    /// use std::time::Duration;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// io_loop.add_callback(|| println!("in the first turn"));
+    /// io_loop.turn(Some(Duration::ZERO))?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let _running = self.core.begin()?;
+        let _current = current::Scope::enter(&self.core);
+        self.core.run_once(timeout)
+    }
+
+    /// Closes the loop: cancels everything in the kernel, then drops every handler, timeout and
+    /// callback. Closing a closed loop does nothing.
+    ///
+    /// Sources that own their descriptor close it; bare numbers stay open, unless `all_fds`. When
+    /// this returns, ports that were listened on are free.
+    ///
+    /// A closed loop drops the callbacks and timeouts it is given, and refuses the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::StillRunning`], [`LoopError::Forked`].
+    pub fn close(&self, all_fds: bool) -> io::Result<()> {
+        self.core.close(all_fds)
+    }
+
+    /// The time by the loop's clock, which is monotonic: `Instant::now()`.
+    pub fn time(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Calls `handler` in every turn in which `source` is ready for any of `events`, or has failed.
+    ///
+    /// Level-triggered, as in Tornado: a handler that does not read everything is called again. It
+    /// is called once per turn, with all that is ready, among what was asked for and
+    /// [`ERROR`](Events::ERROR), which is always told.
+    ///
+    /// The loop owns `source`. A source that owns its descriptor (a `TcpStream`, an `OwnedFd`) is
+    /// dropped on removal, after the kernel has let go of it. For a bare number (`RawFd`), or
+    /// something that only refers to a descriptor, call
+    /// [`remove_handler`](Self::remove_handler) *before* closing it: the ring keeps a closed file
+    /// alive as long as it is watched.
+    ///
+    /// # Errors
+    ///
+    /// The source comes back with the reason: `EEXIST` if the descriptor is registered already (its
+    /// handler is left alone), `EBADF` if it is not open, `EPERM` if it is always ready (a regular
+    /// file), [`LoopError::Closed`], [`LoopError::Forked`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::{Events, IoLoop};
+    /// use std::io::{Read, Write};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let (stream, mut peer) = UnixStream::pair()?;
+    /// io_loop.add_handler(stream, Events::READ, |stream, _events| {
+    ///     let mut buffer = [0; 64];
+    ///     match stream.read(&mut buffer) {
+    ///         Ok(length) if length > 0 => println!("got {length} bytes"),
+    ///         _ => {
+    ///             IoLoop::current().remove_handler(stream);
+    ///             IoLoop::current().stop();
+    ///         }
+    ///     }
+    /// })?;
+    /// peer.write_all(b"hello")?;
+    /// drop(peer);
+    /// io_loop.start()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn add_handler<S, F>(
+        &self,
+        source: S,
+        events: Events,
+        handler: F,
+    ) -> Result<(), AddHandlerError<S>>
+    where
+        S: AsRawFd + 'static,
+        F: FnMut(&mut S, Events) + 'static,
+    {
+        self.add_handler_with(source, events, Trigger::Level, handler)
+    }
+
+    /// As [`add_handler`](Self::add_handler), with a choice of trigger.
+    ///
+    /// # Errors
+    ///
+    /// As for [`add_handler`](Self::add_handler).
+    #[track_caller]
+    pub fn add_handler_with<S, F>(
+        &self,
+        source: S,
+        events: Events,
+        trigger: Trigger,
+        handler: F,
+    ) -> Result<(), AddHandlerError<S>>
+    where
+        S: AsRawFd + 'static,
+        F: FnMut(&mut S, Events) + 'static,
+    {
+        let fd = source.as_raw_fd();
+        let site = Location::caller();
+        let mut driver = match self.core.driver() {
+            Ok(driver) => driver,
+            Err(error) => return Err(AddHandlerError::new(fd, error.into(), source)),
+        };
+        let mut handlers = self.core.handlers.borrow_mut();
+        let allowed = if handlers.is_registered(fd) {
+            Err(io::Error::from_raw_os_error(libc::EEXIST))
+        } else if handlers::is_trusted::<S>() {
+            Ok(())
+        } else {
+            sys::check_pollable(fd)
+        };
+        if let Err(error) = allowed {
+            return Err(AddHandlerError::new(fd, error, source));
+        }
+        let registration = driver.add_poll(fd, events, trigger);
+        handlers.insert(
+            fd,
+            registration,
+            Box::new(Registered {
+                source,
+                handler,
+                site,
+            }),
+        );
+        Ok(())
+    }
+
+    /// Changes the events that a handler waits for. [`Events::NONE`] pauses it, but for errors.
+    ///
+    /// For [`Trigger::Edge`], what is ready now is reported again, also if `events` are the same.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::NotRegistered`]; [`LoopError::Lost`] if the descriptor was closed without
+    /// [`remove_handler`](Self::remove_handler); [`LoopError::Closed`], [`LoopError::Forked`].
+    pub fn update_handler(&self, fd: &impl AsRawFd, events: Events) -> io::Result<()> {
+        let fd = fd.as_raw_fd();
+        let mut driver = self.core.driver()?;
+        if !self.core.handlers.borrow().is_registered(fd) {
+            return Err(LoopError::NotRegistered(fd).into());
+        }
+        driver
+            .modify_poll(fd, events)
+            .map_err(|_| LoopError::Lost(fd).into())
+    }
+
+    /// Removes a handler, and drops it with its source. True if there was one.
+    ///
+    /// Takes effect at once: the handler is not called again, whatever has been found ready in this
+    /// turn. It may remove itself; it is then dropped when it returns.
+    ///
+    /// A bare number may be closed right after. The other side sees the end of the connection no
+    /// later than the end of the turn, or at once if the loop is not running.
+    pub fn remove_handler(&self, fd: &impl AsRawFd) -> bool {
+        self.core.remove(fd.as_raw_fd())
+    }
+
+    /// Removes a handler, and gives its source back.
+    ///
+    /// `None`, and nothing is removed, if there is no handler, if its source is not an `S`, or if
+    /// it is the handler that is running now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::{Events, IoLoop};
+    /// use std::os::fd::AsRawFd;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let (stream, _peer) = UnixStream::pair()?;
+    /// let fd = stream.as_raw_fd();
+    /// io_loop.add_handler(stream, Events::READ, |_, _| {})?;
+    /// let stream: UnixStream = io_loop.take_handler(&fd).expect("it was registered above");
+    /// # drop(stream);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn take_handler<S: 'static>(&self, fd: &impl AsRawFd) -> Option<S> {
+        let fd = fd.as_raw_fd();
+        if self.core.handlers.borrow().source_type(fd) != Some(TypeId::of::<S>()) {
+            return None;
+        }
+        match self.core.unregister(fd) {
+            Removed::Handler { handler, .. } => {
+                handler.into_source().downcast().ok().map(|source| *source)
+            }
+            Removed::Unknown | Removed::Running => None,
+        }
+    }
+
+    /// Runs `callback` in the next turn. Callbacks run in the order added.
+    ///
+    /// Neither a lock nor a system call. One added by a running callback runs in the next turn,
+    /// after a look at the kernel, so callbacks never starve handlers. From other threads, use
+    /// [`handle`](Self::handle).
+    #[track_caller]
+    pub fn add_callback(&self, callback: impl FnOnce() + 'static) {
+        if !self.core.is_closed() {
+            self.core
+                .callbacks
+                .push(Deferred::boxed(callback, Location::caller()));
+        }
+    }
+
+    /// Runs `callback` in `delay` from now: never early, and in the first turn after.
+    #[track_caller]
+    pub fn call_later(&self, delay: Duration, callback: impl FnOnce() + 'static) -> Timeout {
+        self.add_timeout(delay, callback)
+    }
+
+    /// Runs `callback` at `when`: never early, and in the first turn after.
+    #[track_caller]
+    pub fn call_at(&self, when: Instant, callback: impl FnOnce() + 'static) -> Timeout {
+        self.add_timeout(when, callback)
+    }
+
+    /// Runs `callback` at a time (an `Instant`) or after a time (a `Duration`).
+    ///
+    /// Earlier deadlines run first, equal ones in the order added, to the nanosecond. A deadline in
+    /// the past is due in the next turn. A time-out added by a running callback or timeout waits
+    /// for the next turn.
+    #[track_caller]
+    pub fn add_timeout(
+        &self,
+        deadline: impl Into<Deadline>,
+        callback: impl FnOnce() + 'static,
+    ) -> Timeout {
+        let deadline = self.core.clock.nanos(deadline.into());
+        self.insert_timeout(deadline, Deferred::boxed(callback, Location::caller()))
+    }
+
+    pub(crate) fn insert_timeout(&self, deadline: u64, callback: Box<dyn Callback>) -> Timeout {
+        let open = !self.core.is_closed();
+        let key = open.then(|| self.core.timeouts.borrow_mut().insert(deadline, callback));
+        Timeout {
+            loop_id: self.core.id,
+            key,
+        }
+    }
+
+    /// Cancels a timeout, and drops its callback. Harmless twice, after it has run, and after the
+    /// loop is closed. One that is due in this turn but has not run yet does not run.
+    pub fn remove_timeout(&self, timeout: Timeout) {
+        if timeout.loop_id != self.core.id {
+            return;
+        }
+        let cancelled = timeout
+            .key
+            .and_then(|key| self.core.timeouts.borrow_mut().cancel(key));
+        drop(cancelled);
+    }
+
+    /// A handle for other threads and signal handlers.
+    pub fn handle(&self) -> LoopHandle {
+        LoopHandle {
+            shared: self.core.shared.clone(),
+        }
+    }
+
+    /// What the loop has done so far.
+    pub fn metrics(&self) -> Metrics {
+        self.core.metrics()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakLoop {
+        WeakLoop(Rc::downgrade(&self.core))
+    }
+
+    /// Nanoseconds by the loop's clock.
+    pub(crate) fn now(&self) -> u64 {
+        self.core.clock.now()
+    }
+}
+
+impl fmt::Debug for IoLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoLoop")
+            .field("id", &self.core.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A loop that is not kept alive.
+#[derive(Clone)]
+pub(crate) struct WeakLoop(Weak<Core>);
+
+impl WeakLoop {
+    pub(crate) fn upgrade(&self) -> Option<IoLoop> {
+        self.0.upgrade().map(|core| IoLoop { core })
+    }
+}

@@ -1,0 +1,484 @@
+//! The inside of a loop: its parts, and one turn of it.
+//!
+//! User code runs, and user values are dropped, with nothing borrowed.
+
+use crate::builder::Builder;
+use crate::callbacks::{Callback, CallbackQueue};
+use crate::clock::Clock;
+use crate::driver::uring::Uring;
+use crate::driver::{Driver, Readiness, Wait};
+use crate::error::LoopError;
+use crate::fork::ForkGuard;
+use crate::handle::{Posted, Shared};
+use crate::handlers::{Handler, Handlers};
+use crate::metrics::Metrics;
+use crate::report::{CallbackKind, Watch};
+use crate::timeouts::Timeouts;
+use crate::{driver, sys};
+use crossbeam_channel::Receiver;
+use std::cell::{Cell, RefCell, RefMut};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A deadline beyond this (292 years after boot) is no deadline.
+const END_OF_TIME: u64 = i64::MAX as u64;
+
+#[derive(Default)]
+struct Counts {
+    turns: Cell<u64>,
+    callbacks: Cell<u64>,
+    timeouts: Cell<u64>,
+    handler_calls: Cell<u64>,
+}
+
+fn add(counter: &Cell<u64>, count: u64) {
+    counter.set(counter.get() + count);
+}
+
+/// What drives the turns: it says how long one may wait, and whether `stop` ends it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// `start`: until `stop`.
+    Start,
+    /// `turn`: once.
+    Turn(Wait),
+}
+
+pub(crate) struct Core {
+    pub(super) id: u32,
+    pub(super) shared: Arc<Shared>,
+    pub(super) callbacks: CallbackQueue,
+    pub(super) timeouts: RefCell<Timeouts<Box<dyn Callback>>>,
+    pub(super) handlers: RefCell<Handlers>,
+    pub(super) clock: Clock,
+    pub(super) watch: Watch,
+    /// `None` once the loop is closed.
+    driver: RefCell<Option<Box<dyn Driver>>>,
+    posted: RefCell<Option<Receiver<Posted>>>,
+    /// What the last wait found, and how far it has been dispatched.
+    batch: RefCell<Vec<Readiness>>,
+    dispatched: Cell<usize>,
+    /// Handlers removed while the kernel may pin their files.
+    condemned: RefCell<Vec<(RawFd, Box<dyn Handler>)>>,
+    running: Cell<bool>,
+    fork: ForkGuard,
+    counts: Counts,
+}
+
+impl Core {
+    pub(super) fn new(builder: Builder) -> io::Result<Core> {
+        static IDS: AtomicU32 = AtomicU32::new(0);
+        let fork = ForkGuard::new()?;
+        let (shared, posted) = Shared::new()?;
+        let driver = Uring::new(builder.sizes, builder.without, shared.alarm.eventfd())?;
+        Ok(Core {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            shared,
+            callbacks: CallbackQueue::default(),
+            timeouts: RefCell::new(Timeouts::new()),
+            handlers: RefCell::new(Handlers::default()),
+            clock: Clock::new(),
+            watch: Watch::new(builder.panics, builder.panic_hook, builder.slow),
+            driver: RefCell::new(Some(Box::new(driver))),
+            posted: RefCell::new(Some(posted)),
+            batch: RefCell::new(Vec::new()),
+            dispatched: Cell::new(0),
+            condemned: RefCell::new(Vec::new()),
+            running: Cell::new(false),
+            fork,
+            counts: Counts::default(),
+        })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.driver.borrow().is_none()
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        !self.fork.is_forked() && !self.is_closed()
+    }
+
+    /// The driver, unless the loop is closed or another process's.
+    pub(super) fn driver(&self) -> Result<RefMut<'_, Box<dyn Driver>>, LoopError> {
+        if self.fork.is_forked() {
+            return Err(LoopError::Forked);
+        }
+        RefMut::filter_map(self.driver.borrow_mut(), Option::as_mut).map_err(|_| LoopError::Closed)
+    }
+
+    pub(super) fn begin(self: &Rc<Self>) -> Result<Running<'_>, LoopError> {
+        drop(self.driver()?);
+        if self.running.replace(true) {
+            return Err(LoopError::AlreadyRunning);
+        }
+        Ok(Running { core: self })
+    }
+
+    /// Turns until `stop`.
+    pub(super) fn run(&self) -> io::Result<()> {
+        if self.shared.take_stop() {
+            return Ok(());
+        }
+        while self.run_queued(Mode::Start) {
+            self.wait(Mode::Start)?;
+            self.dispatch();
+            if !self.callbacks.is_empty() {
+                // Peers of what was closed just now should not have to wait for the callbacks.
+                self.release()?;
+            }
+        }
+        self.release()
+    }
+
+    /// One turn.
+    pub(super) fn run_once(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let wait = match timeout {
+            None => Wait::Forever,
+            Some(Duration::ZERO) => Wait::Poll,
+            Some(timeout) => Wait::Until(self.clock.nanos(timeout.into())),
+        };
+        let mode = Mode::Turn(wait);
+        self.run_queued(mode);
+        self.wait(mode)?;
+        self.dispatch();
+        self.release()
+    }
+
+    /// Runs the callbacks queued and the timeouts due when the turn begins. False if it is the
+    /// last.
+    fn run_queued(&self, mode: Mode) -> bool {
+        add(&self.counts.turns, 1);
+        self.collect_due();
+        self.collect_posted();
+        for _ in 0..self.callbacks.len() {
+            let Some(callback) = self.callbacks.pop() else {
+                break;
+            };
+            add(&self.counts.callbacks, 1);
+            callback.run(CallbackKind::Callback, &self.watch);
+        }
+        while let Some(timeout) = self.take_due() {
+            add(&self.counts.timeouts, 1);
+            timeout.run(CallbackKind::Timeout, &self.watch);
+        }
+        mode != Mode::Start || !self.shared.take_stop()
+    }
+
+    fn collect_due(&self) {
+        let mut timeouts = self.timeouts.borrow_mut();
+        if !timeouts.is_empty() {
+            timeouts.collect_due(self.clock.now());
+        }
+    }
+
+    fn take_due(&self) -> Option<Box<dyn Callback>> {
+        self.timeouts.borrow_mut().take_due()
+    }
+
+    fn collect_posted(&self) {
+        let posted = self.posted.borrow();
+        let Some(posted) = posted.as_ref().filter(|posted| !posted.is_empty()) else {
+            return;
+        };
+        let count = posted.len();
+        self.callbacks.extend(
+            posted
+                .try_iter()
+                .take(count)
+                .map(|post| post as Box<dyn Callback>),
+        );
+    }
+
+    fn has_posted(&self) -> bool {
+        self.posted
+            .borrow()
+            .as_ref()
+            .is_some_and(|posted| !posted.is_empty())
+    }
+
+    /// Submits, waits, and fills the batch.
+    fn wait(&self, mode: Mode) -> io::Result<()> {
+        let mut wait = self.how_long(mode);
+        let alarm = &self.shared.alarm;
+        let stopped = || mode == Mode::Start && self.shared.stop_requested();
+        let asleep =
+            wait != Wait::Poll && alarm.announce_sleep(|| !self.has_posted() && !stopped());
+        if !asleep {
+            wait = Wait::Poll;
+        }
+        let result = match self.driver() {
+            Ok(mut driver) => driver.turn(wait, &mut self.batch.borrow_mut()),
+            Err(error) => Err(error.into()),
+        };
+        if asleep {
+            alarm.awake();
+        }
+        self.drop_condemned();
+        result
+    }
+
+    fn how_long(&self, mode: Mode) -> Wait {
+        if !self.callbacks.is_empty() || !self.batch.borrow().is_empty() {
+            return Wait::Poll;
+        }
+        let limit = match mode {
+            Mode::Start => Wait::Forever,
+            Mode::Turn(limit) => limit,
+        };
+        match (limit, self.timeouts.borrow_mut().next_deadline()) {
+            (Wait::Poll, _) => Wait::Poll,
+            (Wait::Until(limit), Some(deadline)) => until(limit.min(deadline)),
+            (Wait::Until(limit), None) => until(limit),
+            (Wait::Forever, Some(deadline)) => until(deadline),
+            (Wait::Forever, None) => Wait::Forever,
+        }
+    }
+
+    fn dispatch(&self) {
+        while let Some(ready) = self.next_ready() {
+            self.call_handler(ready);
+        }
+        self.batch.borrow_mut().clear();
+        self.dispatched.set(0);
+    }
+
+    #[inline]
+    fn next_ready(&self) -> Option<Readiness> {
+        let next = self.dispatched.get();
+        let ready = self.batch.borrow().get(next).copied();
+        self.dispatched.set(next + usize::from(ready.is_some()));
+        ready
+    }
+
+    #[inline]
+    fn call_handler(
+        &self,
+        Readiness {
+            fd,
+            registration,
+            events,
+        }: Readiness,
+    ) {
+        if events.is_empty() {
+            return;
+        }
+        let Some(handler) = self.handlers.borrow_mut().take_out(fd, registration) else {
+            return;
+        };
+        add(&self.counts.handler_calls, 1);
+        let mut lease = Lease {
+            core: self,
+            fd,
+            registration,
+            handler: Some(handler),
+        };
+        if let Some(handler) = &mut lease.handler {
+            handler.call(fd, events, &self.watch);
+        }
+    }
+
+    /// Ends a handler's life, after the kernel has let go of its file.
+    fn condemn(&self, fd: RawFd, handler: Box<dyn Handler>) {
+        let pinned = self.driver().is_ok_and(|driver| driver.needs_flush());
+        if pinned {
+            self.condemned.borrow_mut().push((fd, handler));
+        } else {
+            self.drop_handler(fd, handler);
+        }
+    }
+
+    fn drop_condemned(&self) {
+        if self.condemned.borrow().is_empty() {
+            return;
+        }
+        for (fd, handler) in self.condemned.take() {
+            self.drop_handler(fd, handler);
+        }
+    }
+
+    fn drop_handler(&self, fd: RawFd, handler: Box<dyn Handler>) {
+        let origin = handler.origin(fd);
+        self.watch.run(|| origin, || drop(handler));
+    }
+
+    /// Makes the kernel let go of what was removed, and drops it.
+    fn release(&self) -> io::Result<()> {
+        let mut driver = self.driver()?;
+        if driver.needs_flush() {
+            driver.flush()?;
+        }
+        drop(driver);
+        self.drop_condemned();
+        Ok(())
+    }
+
+    /// Ends a registration. The handler, if it is not running, comes with word whether the kernel
+    /// may pin its file.
+    pub(super) fn unregister(&self, fd: RawFd) -> Removed {
+        if !self.is_usable() || !self.handlers.borrow().is_registered(fd) {
+            return Removed::Unknown;
+        }
+        let mut pinned = self.driver().is_ok_and(|mut driver| driver.remove_poll(fd));
+        if pinned && !self.running.get() {
+            // The file may be closed as soon as this returns, and no turn may ever follow.
+            pinned = self
+                .driver()
+                .is_ok_and(|mut driver| driver.flush().is_err());
+        }
+        match self.handlers.borrow_mut().remove(fd) {
+            Some(handler) => Removed::Handler { handler, pinned },
+            None => Removed::Running,
+        }
+    }
+
+    pub(super) fn remove(&self, fd: RawFd) -> bool {
+        match self.unregister(fd) {
+            Removed::Unknown => return false,
+            Removed::Running => {}
+            Removed::Handler {
+                handler,
+                pinned: true,
+            } => {
+                self.condemned.borrow_mut().push((fd, handler));
+            }
+            Removed::Handler {
+                handler,
+                pinned: false,
+            } => drop(handler),
+        }
+        true
+    }
+
+    /// Cancels everything, then drops everything.
+    pub(super) fn close(&self, all_fds: bool) -> io::Result<()> {
+        if self.fork.is_forked() {
+            return Err(LoopError::Forked.into());
+        }
+        if self.running.get() {
+            return Err(LoopError::StillRunning.into());
+        }
+        let Some(mut driver) = self.driver.take() else {
+            return Ok(());
+        };
+        driver.close();
+        self.shared.take_stop();
+        self.drop_contents(all_fds);
+        Ok(())
+    }
+
+    fn drop_contents(&self, all_fds: bool) {
+        // Disconnects the handles first, so that nothing is posted any more.
+        drop(self.posted.take());
+        let handlers = self.handlers.borrow_mut().take();
+        if all_fds {
+            handlers
+                .iter()
+                .filter_map(|handler| handler.bare_fd())
+                .for_each(sys::close);
+        }
+        drop(handlers);
+        drop(self.condemned.take());
+        drop(self.callbacks.take());
+        let timeouts = self.timeouts.borrow_mut().take();
+        drop(timeouts);
+    }
+
+    pub(super) fn metrics(&self) -> Metrics {
+        let driver = self.driver.borrow();
+        let driver = driver.as_ref();
+        let counters = driver.map_or_else(driver::Counters::default, |driver| driver.counters());
+        Metrics {
+            driver: driver.map_or("closed", |driver| driver.name()),
+            features: driver.map(|driver| driver.features()).unwrap_or_default(),
+            turns: self.counts.turns.get(),
+            callbacks: self.counts.callbacks.get(),
+            timeouts: self.counts.timeouts.get(),
+            handler_calls: self.counts.handler_calls.get(),
+            handlers: self.handlers.borrow().len(),
+            timeouts_pending: self.timeouts.borrow().len(),
+            panics: self.watch.panic_count(),
+            slow_callbacks: self.watch.slow_count(),
+            enters: counters.enters,
+            submissions: counters.submissions,
+            completions: counters.completions,
+            stale_completions: counters.stale_completions,
+            wakeups: counters.wakeups,
+            interrupts: counters.interrupts,
+            submission_queue_full: counters.submission_queue_full,
+            completion_overflows: counters.completion_overflows,
+            submit_retries: counters.submit_retries,
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.fork.is_forked() {
+            if let Some(driver) = self.driver.take() {
+                driver.abandon();
+            }
+            return;
+        }
+        // Not running, or a clone would be alive.
+        let _ = self.close(false);
+    }
+}
+
+fn until(deadline: u64) -> Wait {
+    if deadline >= END_OF_TIME {
+        Wait::Forever
+    } else {
+        Wait::Until(deadline)
+    }
+}
+
+/// What became of a registration that was to end.
+pub(super) enum Removed {
+    /// There was none.
+    Unknown,
+    /// Its handler is running now, and goes when it returns.
+    Running,
+    Handler {
+        handler: Box<dyn Handler>,
+        pinned: bool,
+    },
+}
+
+/// The loop is running for as long as this lives.
+pub(super) struct Running<'a> {
+    core: &'a Core,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.core.running.set(false);
+    }
+}
+
+/// A handler out of its table; goes back even when it panics.
+struct Lease<'a> {
+    core: &'a Core,
+    fd: RawFd,
+    registration: u32,
+    handler: Option<Box<dyn Handler>>,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let Some(handler) = self.handler.take() else {
+            return;
+        };
+        let unwanted =
+            self.core
+                .handlers
+                .borrow_mut()
+                .put_back(self.fd, self.registration, handler);
+        if let Some(handler) = unwanted {
+            self.core.condemn(self.fd, handler);
+        }
+    }
+}

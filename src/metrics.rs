@@ -1,0 +1,59 @@
+//! Counters of a loop.
+
+use crate::features::KernelFeatures;
+
+/// What a loop has done since it was made; see [`IoLoop::metrics`](crate::IoLoop::metrics).
+///
+/// ```
+/// use ringloop::IoLoop;
+/// use std::time::Duration;
+///
+/// let io_loop = IoLoop::new()?;
+/// io_loop.add_callback(|| {});
+/// io_loop.turn(Some(Duration::ZERO))?;
+/// let metrics = io_loop.metrics();
+/// assert_eq!((metrics.turns, metrics.callbacks), (1, 1));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// What drives the loop: `"io_uring"`.
+    pub driver: &'static str,
+    /// The optional kernel features in use.
+    pub features: KernelFeatures,
+    /// Turns begun.
+    pub turns: u64,
+    /// Callbacks run, from this thread and others.
+    pub callbacks: u64,
+    /// Timeouts fired.
+    pub timeouts: u64,
+    /// Handler calls.
+    pub handler_calls: u64,
+    /// Handlers registered now.
+    pub handlers: usize,
+    /// Timeouts pending now.
+    pub timeouts_pending: usize,
+    /// Panics caught.
+    pub panics: u64,
+    /// Reports of the blocking detector.
+    pub slow_callbacks: u64,
+    /// System calls made to submit and wait.
+    pub enters: u64,
+    /// Requests submitted to the kernel.
+    pub submissions: u64,
+    /// Completions taken out of the ring.
+    pub completions: u64,
+    /// Completions that belonged to a handler removed or re-armed since, and were dropped.
+    pub stale_completions: u64,
+    /// Wake-ups by other threads or signal handlers.
+    pub wakeups: u64,
+    /// Waits interrupted by a signal, and resumed.
+    pub interrupts: u64,
+    /// Times the submission queue was full, and was submitted early.
+    pub submission_queue_full: u64,
+    /// Times completions overflowed their queue, and were collected from the kernel's own list.
+    pub completion_overflows: u64,
+    /// Submissions tried again because the kernel had no memory, or no room, for them.
+    pub submit_retries: u64,
+}

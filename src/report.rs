@@ -1,0 +1,185 @@
+//! Running user code: what happens when it panics, and when it takes too long.
+
+use crate::sys;
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::io::Write;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::time::Duration;
+
+/// How a piece of user code came to be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CallbackKind {
+    /// `add_callback`, from whichever thread.
+    Callback,
+    /// `call_later`, `call_at` or `add_timeout`.
+    Timeout,
+    /// The handler of this fd.
+    Handler(RawFd),
+    /// A [`PeriodicCallback`](crate::PeriodicCallback).
+    Periodic,
+}
+
+/// Which piece of user code it was.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Origin {
+    /// How it was registered.
+    pub kind: CallbackKind,
+    /// The name of the closure's type, such as `server::main::{{closure}}`.
+    pub type_name: &'static str,
+    /// The place in the source that registered it.
+    pub site: &'static Location<'static>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            CallbackKind::Callback => f.write_str("callback")?,
+            CallbackKind::Timeout => f.write_str("timeout")?,
+            CallbackKind::Handler(fd) => write!(f, "handler of fd {fd}")?,
+            CallbackKind::Periodic => f.write_str("periodic callback")?,
+        }
+        write!(f, " {} registered at {}", self.type_name, self.site)
+    }
+}
+
+/// A panic that the loop caught, as its hook sees it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PanicReport<'a> {
+    /// What panicked.
+    pub origin: Origin,
+    /// What it panicked with.
+    pub payload: &'a (dyn Any + Send),
+}
+
+impl PanicReport<'_> {
+    /// The panic's message, if it has one that is text.
+    pub fn message(&self) -> &str {
+        let text = self.payload.downcast_ref::<&str>().copied();
+        text.or_else(|| self.payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a payload that is not text")
+    }
+}
+
+impl fmt::Display for PanicReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} panicked: {}", self.origin, self.message())
+    }
+}
+
+/// A piece of user code that held the loop for too long, as the hook sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SlowReport {
+    /// What took so long.
+    pub origin: Origin,
+    /// How long it took.
+    pub held: Duration,
+}
+
+impl fmt::Display for SlowReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} held the loop for {:?}", self.origin, self.held)
+    }
+}
+
+/// What the loop does about a panic in user code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Panics {
+    /// Catches it, counts it, tells the panic hook, and goes on.
+    #[default]
+    Catch,
+    /// Lets it out of `start` or `turn`. The loop can be started again, and has lost nothing.
+    Propagate,
+}
+
+pub(crate) type PanicHook = Box<dyn Fn(&PanicReport<'_>)>;
+pub(crate) type SlowHook = Box<dyn Fn(&SlowReport)>;
+
+/// Runs every piece of user code on the loop.
+pub(crate) struct Watch {
+    panics: Panics,
+    panic_hook: PanicHook,
+    slow: Option<(Duration, SlowHook)>,
+    panic_count: Cell<u64>,
+    slow_count: Cell<u64>,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        panics: Panics,
+        panic_hook: Option<PanicHook>,
+        slow: Option<(Duration, SlowHook)>,
+    ) -> Watch {
+        Watch {
+            panics,
+            panic_hook: panic_hook.unwrap_or_else(|| Box::new(|report| log(report))),
+            slow,
+            panic_count: Cell::new(0),
+            slow_count: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn panic_count(&self) -> u64 {
+        self.panic_count.get()
+    }
+
+    pub(crate) fn slow_count(&self) -> u64 {
+        self.slow_count.get()
+    }
+
+    /// Runs `body`, which may panic and take its time.
+    #[inline]
+    pub(crate) fn run(&self, origin: impl FnOnce() -> Origin, body: impl FnOnce()) {
+        match &self.slow {
+            None => self.run_caught(origin, body),
+            Some((limit, hook)) => {
+                let origin = origin();
+                let began = sys::monotonic_now();
+                self.run_caught(|| origin, body);
+                let held = Duration::from_nanos(sys::monotonic_now() - began);
+                if held > *limit {
+                    self.slow_count.set(self.slow_count.get() + 1);
+                    self.run_caught(|| origin, || hook(&SlowReport { origin, held }));
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn run_caught(&self, origin: impl FnOnce() -> Origin, body: impl FnOnce()) {
+        match self.panics {
+            Panics::Propagate => body(),
+            Panics::Catch => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
+                    self.report(origin(), payload);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn report(&self, origin: Origin, payload: Box<dyn Any + Send>) {
+        self.panic_count.set(self.panic_count.get() + 1);
+        let report = PanicReport {
+            origin,
+            payload: &*payload,
+        };
+        // Panics of the hook, and of the payload's own destructor, end here: `std`'s own hook has
+        // printed them.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.panic_hook)(&report)));
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
+    }
+}
+
+/// One line on standard error, if it can be written.
+fn log(message: &dyn fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "ringloop: {message}");
+}
