@@ -36,10 +36,7 @@ fn main() -> io::Result<()> {
         assert!(worker.join().expect("a worker panicked"));
     }
     let metrics = io_loop.metrics();
-    println!(
-        "{} results took {} wake-ups",
-        metrics.callbacks, metrics.wakeups
-    );
+    println!("{} results took {} wake-ups", metrics.callbacks, metrics.wakeups);
     Ok(())
 }
 
@@ -56,7 +53,5 @@ fn take_in(from: u64, to: u64, primes: usize) {
 
 fn is_prime(number: u64) -> bool {
     number >= 2
-        && (2..)
-            .take_while(|d| d * d <= number)
-            .all(|divisor| !number.is_multiple_of(divisor))
+        && (2..).take_while(|d| d * d <= number).all(|divisor| !number.is_multiple_of(divisor))
 }

@@ -24,9 +24,7 @@ use std::rc::Rc;
 type Buffer = Rc<RefCell<[u8; 64 * 1024]>>;
 
 fn main() -> io::Result<()> {
-    let address = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:7777".to_owned());
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     let listener = TcpListener::bind(&address)?;
     println!("listening on {}", listener.local_addr()?);
 
@@ -48,10 +46,7 @@ fn main() -> io::Result<()> {
 
 fn serve(stream: TcpStream, buffer: Buffer) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut echo = Echo {
-        buffer,
-        unsent: Vec::new(),
-    };
+    let mut echo = Echo { buffer, unsent: Vec::new() };
     let mut interest = Events::READ;
     IoLoop::current().add_handler(stream, interest, move |stream, events| {
         let wanted = match echo.on_events(stream, events) {
@@ -85,11 +80,7 @@ impl Echo {
         } else if events.intersects(Events::READ | Events::ERROR) && !self.echo_once(stream)? {
             return Ok(None);
         }
-        Ok(Some(if self.unsent.is_empty() {
-            Events::READ
-        } else {
-            Events::WRITE
-        }))
+        Ok(Some(if self.unsent.is_empty() { Events::READ } else { Events::WRITE }))
     }
 
     /// One read, and one write of what was read. False at the end of the stream.

@@ -21,9 +21,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 const LONGEST_MESSAGE: usize = 1 << 20;
 
 fn main() -> io::Result<()> {
-    let address = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:8888".to_owned());
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8888".to_owned());
     let listener = TcpListener::bind(&address)?;
     println!("listening on {}", listener.local_addr()?);
 

@@ -35,10 +35,7 @@ pub struct Builder {
 impl Builder {
     pub(crate) fn new() -> Builder {
         Builder {
-            sizes: Sizes {
-                submission: 1024,
-                completion: 8192,
-            },
+            sizes: Sizes { submission: 1024, completion: 8192 },
             make_current: true,
             without: KernelFeatures::empty(),
             panics: Panics::Catch,

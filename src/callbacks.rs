@@ -25,14 +25,7 @@ impl<F: FnOnce()> Deferred<F> {
 impl<F: FnOnce()> Callback for Deferred<F> {
     fn run(self: Box<Self>, kind: CallbackKind, watch: &Watch) {
         let Deferred { callback, site } = *self;
-        watch.run(
-            || Origin {
-                kind,
-                type_name: type_name::<F>(),
-                site,
-            },
-            callback,
-        );
+        watch.run(|| Origin { kind, type_name: type_name::<F>(), site }, callback);
     }
 }
 

@@ -48,10 +48,7 @@ impl Clock {
         // In this order: an `Instant` turned into nanoseconds comes out late by the time between
         // the two readings, never early.
         let instant = Instant::now();
-        Clock {
-            instant,
-            nanos: sys::monotonic_now(),
-        }
+        Clock { instant, nanos: sys::monotonic_now() }
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -64,9 +61,9 @@ impl Clock {
             Deadline::After(delay) => self.now().saturating_add(saturating_nanos(delay)),
             Deadline::At(when) => match when.checked_duration_since(self.instant) {
                 Some(later) => self.nanos.saturating_add(saturating_nanos(later)),
-                None => self
-                    .nanos
-                    .saturating_sub(saturating_nanos(self.instant.duration_since(when))),
+                None => {
+                    self.nanos.saturating_sub(saturating_nanos(self.instant.duration_since(when)))
+                }
             },
         }
     }

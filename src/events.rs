@@ -35,11 +35,7 @@ impl Events {
     #[inline]
     pub(crate) fn from_poll(mask: u32) -> Events {
         let asked = mask & (Events::READ | Events::PRIORITY | Events::WRITE).bits();
-        let failed = if mask & Events::ERROR.bits() != 0 {
-            Events::ERROR.bits()
-        } else {
-            0
-        };
+        let failed = if mask & Events::ERROR.bits() != 0 { Events::ERROR.bits() } else { 0 };
         Events::from_bits_retain(asked | failed)
     }
 }
@@ -66,10 +62,7 @@ mod tests {
     #[test]
     fn hang_up_and_error_each_count_as_error() {
         for mask in [libc::POLLERR, libc::POLLHUP, libc::POLLERR | libc::POLLHUP] {
-            assert!(
-                Events::from_poll(mask as u32).contains(Events::ERROR),
-                "{mask:#x}"
-            );
+            assert!(Events::from_poll(mask as u32).contains(Events::ERROR), "{mask:#x}");
         }
         assert_eq!(Events::from_poll(libc::POLLRDHUP as u32), Events::NONE);
         assert_eq!(Events::from_poll(libc::POLLIN as u32), Events::READ);

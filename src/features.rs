@@ -45,15 +45,14 @@ impl KernelFeatures {
     ///
     /// The first name that is not a feature's.
     pub(crate) fn parse(names: &str) -> Result<KernelFeatures, String> {
-        names
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .try_fold(KernelFeatures::empty(), |all, name| {
+        names.split(',').map(str::trim).filter(|name| !name.is_empty()).try_fold(
+            KernelFeatures::empty(),
+            |all, name| {
                 KernelFeatures::from_name(&name.to_ascii_uppercase())
                     .map(|feature| all | feature)
                     .ok_or_else(|| name.to_owned())
-            })
+            },
+        )
     }
 }
 
@@ -78,9 +77,6 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_named_in_the_error() {
-        assert_eq!(
-            KernelFeatures::parse("no_iowait,sqpoll"),
-            Err("sqpoll".to_owned())
-        );
+        assert_eq!(KernelFeatures::parse("no_iowait,sqpoll"), Err("sqpoll".to_owned()));
     }
 }

@@ -24,10 +24,7 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     fn new() -> io::Result<Alarm> {
-        Ok(Alarm {
-            asleep: AtomicBool::new(false),
-            eventfd: sys::eventfd()?,
-        })
+        Ok(Alarm { asleep: AtomicBool::new(false), eventfd: sys::eventfd()? })
     }
 
     pub(crate) fn eventfd(&self) -> RawFd {
@@ -73,11 +70,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new() -> io::Result<(Arc<Shared>, Receiver<Posted>)> {
         let (posts, receiver) = crossbeam_channel::unbounded();
-        let shared = Shared {
-            posts,
-            alarm: Alarm::new()?,
-            stop: AtomicBool::new(false),
-        };
+        let shared = Shared { posts, alarm: Alarm::new()?, stop: AtomicBool::new(false) };
         Ok((Arc::new(shared), receiver))
     }
 
@@ -157,8 +150,6 @@ impl LoopHandle {
 
 impl fmt::Debug for LoopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoopHandle")
-            .field("alarm", &self.shared.alarm)
-            .finish_non_exhaustive()
+        f.debug_struct("LoopHandle").field("alarm", &self.shared.alarm).finish_non_exhaustive()
     }
 }

@@ -35,11 +35,7 @@ where
 {
     #[inline]
     fn call(&mut self, fd: RawFd, events: Events, watch: &Watch) {
-        let Registered {
-            source,
-            handler,
-            site,
-        } = self;
+        let Registered { source, handler, site } = self;
         watch.run(|| origin::<F>(fd, site), || handler(source, events));
     }
 
@@ -61,11 +57,7 @@ where
 }
 
 fn origin<F>(fd: RawFd, site: &'static Location<'static>) -> Origin {
-    Origin {
-        kind: CallbackKind::Handler(fd),
-        type_name: type_name::<F>(),
-        site,
-    }
+    Origin { kind: CallbackKind::Handler(fd), type_name: type_name::<F>(), site }
 }
 
 /// True for types that cannot but own an open, pollable descriptor, which then needs no checking.
@@ -86,13 +78,8 @@ pub(crate) fn is_trusted<S: 'static>() -> bool {
 
 enum Entry {
     Vacant,
-    Waiting {
-        registration: u32,
-        handler: Box<dyn Handler>,
-    },
-    Running {
-        registration: u32,
-    },
+    Waiting { registration: u32, handler: Box<dyn Handler> },
+    Running { registration: u32 },
 }
 
 impl Entry {
@@ -118,8 +105,7 @@ impl Handlers {
     }
 
     pub(crate) fn is_registered(&self, fd: RawFd) -> bool {
-        self.entry(fd)
-            .is_some_and(|entry| !matches!(entry, Entry::Vacant))
+        self.entry(fd).is_some_and(|entry| !matches!(entry, Entry::Vacant))
     }
 
     /// The type of a registered source that can be taken; `None` while its handler runs.
@@ -136,10 +122,7 @@ impl Handlers {
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || Entry::Vacant);
         }
-        self.entries[index] = Entry::Waiting {
-            registration,
-            handler,
-        };
+        self.entries[index] = Entry::Waiting { registration, handler };
         self.len += 1;
     }
 
@@ -183,10 +166,7 @@ impl Handlers {
     ) -> Option<Box<dyn Handler>> {
         match self.entries.get_mut(fd as usize) {
             Some(entry @ Entry::Running { .. }) if entry.registration() == Some(registration) => {
-                *entry = Entry::Waiting {
-                    registration,
-                    handler,
-                };
+                *entry = Entry::Waiting { registration, handler };
                 None
             }
             _ => Some(handler),

@@ -12,7 +12,6 @@ use crate::events::{Events, Trigger};
 use crate::handle::LoopHandle;
 use crate::handlers::{self, AddHandlerError, Registered};
 use crate::metrics::Metrics;
-use crate::sys;
 use crate::timeouts::TimeoutKey;
 use std::any::TypeId;
 use std::fmt;
@@ -60,9 +59,7 @@ impl IoLoop {
 
     pub(crate) fn from_builder(builder: Builder) -> io::Result<IoLoop> {
         let make_current = builder.make_current;
-        let io_loop = IoLoop {
-            core: Rc::new(Core::new(builder)?),
-        };
+        let io_loop = IoLoop { core: Rc::new(Core::new(builder)?) };
         if make_current {
             io_loop.make_current();
         }
@@ -260,21 +257,13 @@ impl IoLoop {
         } else if handlers::is_trusted::<S>() {
             Ok(())
         } else {
-            sys::check_pollable(fd)
+            self.core.probe.check(fd)
         };
         if let Err(error) = allowed {
             return Err(AddHandlerError::new(fd, error, source));
         }
         let registration = driver.add_poll(fd, events, trigger);
-        handlers.insert(
-            fd,
-            registration,
-            Box::new(Registered {
-                source,
-                handler,
-                site,
-            }),
-        );
+        handlers.insert(fd, registration, Box::new(Registered { source, handler, site }));
         Ok(())
     }
 
@@ -292,9 +281,7 @@ impl IoLoop {
         if !self.core.handlers.borrow().is_registered(fd) {
             return Err(LoopError::NotRegistered(fd).into());
         }
-        driver
-            .modify_poll(fd, events)
-            .map_err(|_| LoopError::Lost(fd).into())
+        driver.modify_poll(fd, events).map_err(|_| LoopError::Lost(fd).into())
     }
 
     /// Removes a handler, and drops it with its source. True if there was one.
@@ -349,9 +336,7 @@ impl IoLoop {
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + 'static) {
         if !self.core.is_closed() {
-            self.core
-                .callbacks
-                .push(Deferred::boxed(callback, Location::caller()));
+            self.core.callbacks.push(Deferred::boxed(callback, Location::caller()));
         }
     }
 
@@ -385,10 +370,7 @@ impl IoLoop {
     pub(crate) fn insert_timeout(&self, deadline: u64, callback: Box<dyn Callback>) -> Timeout {
         let open = !self.core.is_closed();
         let key = open.then(|| self.core.timeouts.borrow_mut().insert(deadline, callback));
-        Timeout {
-            loop_id: self.core.id,
-            key,
-        }
+        Timeout { loop_id: self.core.id, key }
     }
 
     /// Cancels a timeout, and drops its callback. Harmless twice, after it has run, and after the
@@ -397,17 +379,13 @@ impl IoLoop {
         if timeout.loop_id != self.core.id {
             return;
         }
-        let cancelled = timeout
-            .key
-            .and_then(|key| self.core.timeouts.borrow_mut().cancel(key));
+        let cancelled = timeout.key.and_then(|key| self.core.timeouts.borrow_mut().cancel(key));
         drop(cancelled);
     }
 
     /// A handle for other threads and signal handlers.
     pub fn handle(&self) -> LoopHandle {
-        LoopHandle {
-            shared: self.core.shared.clone(),
-        }
+        LoopHandle { shared: self.core.shared.clone() }
     }
 
     /// What the loop has done so far.
@@ -427,9 +405,7 @@ impl IoLoop {
 
 impl fmt::Debug for IoLoop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IoLoop")
-            .field("id", &self.core.id)
-            .finish_non_exhaustive()
+        f.debug_struct("IoLoop").field("id", &self.core.id).finish_non_exhaustive()
     }
 }
 

@@ -88,9 +88,7 @@ impl PeriodicCallback {
             chain: RefCell::new(None),
             starts: Cell::new(0),
         };
-        Ok(PeriodicCallback {
-            series: Rc::new(series),
-        })
+        Ok(PeriodicCallback { series: Rc::new(series) })
     }
 
     /// Varies each step at random by `jitter`, the width of a window centred on the period: 0.1
@@ -160,16 +158,9 @@ impl Series {
     fn schedule(self: &Rc<Self>, io_loop: &IoLoop, previous: u64) {
         let step = step(self.period, self.jitter.get(), fastrand::f64());
         let due = next_due(previous, io_loop.now(), step);
-        let tick = Tick {
-            series: Rc::downgrade(self),
-            start: self.starts.get(),
-        };
+        let tick = Tick { series: Rc::downgrade(self), start: self.starts.get() };
         let timeout = io_loop.insert_timeout(due, Box::new(tick));
-        self.chain.replace(Some(Chain {
-            io_loop: io_loop.downgrade(),
-            due,
-            timeout,
-        }));
+        self.chain.replace(Some(Chain { io_loop: io_loop.downgrade(), due, timeout }));
     }
 
     /// Schedules the next call, unless the series was stopped, or started again, since `start`.
@@ -198,10 +189,7 @@ impl Callback for Tick {
             return;
         };
         // Comes last, and comes about even if a panic is let through.
-        let _next = GoOn {
-            series: &series,
-            start: self.start,
-        };
+        let _next = GoOn { series: &series, start: self.start };
         // Borrowed already only if the callback runs another loop, and this series on it.
         if let Ok(mut callback) = series.callback.try_borrow_mut() {
             watch.run(|| series.origin, &mut *callback);
@@ -249,9 +237,7 @@ mod tests {
     #[test]
     fn an_overrun_skips_whole_periods() {
         let durations = [9, 9, 10, 11, 20, 20, 35, 35, 0, 0, 0];
-        let expected = [
-            1010, 1020, 1030, 1050, 1070, 1100, 1130, 1170, 1210, 1220, 1230,
-        ];
+        let expected = [1010, 1020, 1030, 1050, 1070, 1100, 1130, 1170, 1210, 1220, 1230];
         let mut due = next_due(1000, 1000, 10);
         for (duration, expected) in durations.into_iter().zip(expected) {
             assert_eq!(due, expected);

@@ -166,10 +166,7 @@ impl Watch {
     #[cold]
     fn report(&self, origin: Origin, payload: Box<dyn Any + Send>) {
         self.panic_count.set(self.panic_count.get() + 1);
-        let report = PanicReport {
-            origin,
-            payload: &*payload,
-        };
+        let report = PanicReport { origin, payload: &*payload };
         // Panics of the hook, and of the payload's own destructor, end here: `std`'s own hook has
         // printed them.
         let _ = catch_unwind(AssertUnwindSafe(|| (self.panic_hook)(&report)));

@@ -10,12 +10,7 @@ pub(crate) struct Timeouts<T> {
 }
 impl<T> Timeouts<T> {
     pub(crate) fn new() -> Self {
-        Timeouts {
-            next: 0,
-            order: BTreeMap::new(),
-            live: HashMap::new(),
-            due: VecDeque::new(),
-        }
+        Timeouts { next: 0, order: BTreeMap::new(), live: HashMap::new(), due: VecDeque::new() }
     }
     pub(crate) fn len(&self) -> usize {
         self.live.len()
@@ -62,9 +57,6 @@ impl<T> Timeouts<T> {
     pub(crate) fn take(&mut self) -> Vec<T> {
         self.order.clear();
         self.due.clear();
-        std::mem::take(&mut self.live)
-            .into_values()
-            .map(|v| v.1)
-            .collect()
+        std::mem::take(&mut self.live).into_values().map(|v| v.1).collect()
     }
 }

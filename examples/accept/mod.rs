@@ -29,10 +29,7 @@ impl Acceptor {
         mut on_connection: impl FnMut(TcpStream, SocketAddr) + 'static,
     ) -> io::Result<Acceptor> {
         listener.set_nonblocking(true)?;
-        let acceptor = Acceptor {
-            fd: listener.as_raw_fd(),
-            open: Rc::new(Cell::new(true)),
-        };
+        let acceptor = Acceptor { fd: listener.as_raw_fd(), open: Rc::new(Cell::new(true)) };
         let this = acceptor.clone();
         IoLoop::current().add_handler(listener, Events::READ, move |listener, _events| {
             this.accept_batch(listener, &mut on_connection);
@@ -88,8 +85,5 @@ impl Acceptor {
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }

@@ -13,6 +13,7 @@ use crate::handle::{Posted, Shared};
 use crate::handlers::{Handler, Handlers};
 use crate::metrics::Metrics;
 use crate::report::{CallbackKind, Watch};
+use crate::sys::PollProbe;
 use crate::timeouts::Timeouts;
 use crate::{driver, sys};
 use crossbeam_channel::Receiver;
@@ -65,6 +66,7 @@ pub(crate) struct Core {
     /// Handlers removed while the kernel may pin their files.
     condemned: RefCell<Vec<(RawFd, Box<dyn Handler>)>>,
     running: Cell<bool>,
+    pub(super) probe: PollProbe,
     fork: ForkGuard,
     counts: Counts,
 }
@@ -89,6 +91,7 @@ impl Core {
             dispatched: Cell::new(0),
             condemned: RefCell::new(Vec::new()),
             running: Cell::new(false),
+            probe: PollProbe::new()?,
             fork,
             counts: Counts::default(),
         })
@@ -185,19 +188,11 @@ impl Core {
             return;
         };
         let count = posted.len();
-        self.callbacks.extend(
-            posted
-                .try_iter()
-                .take(count)
-                .map(|post| post as Box<dyn Callback>),
-        );
+        self.callbacks.extend(posted.try_iter().take(count).map(|post| post as Box<dyn Callback>));
     }
 
     fn has_posted(&self) -> bool {
-        self.posted
-            .borrow()
-            .as_ref()
-            .is_some_and(|posted| !posted.is_empty())
+        self.posted.borrow().as_ref().is_some_and(|posted| !posted.is_empty())
     }
 
     /// Submits, waits, and fills the batch.
@@ -255,14 +250,7 @@ impl Core {
     }
 
     #[inline]
-    fn call_handler(
-        &self,
-        Readiness {
-            fd,
-            registration,
-            events,
-        }: Readiness,
-    ) {
+    fn call_handler(&self, Readiness { fd, registration, events }: Readiness) {
         if events.is_empty() {
             return;
         }
@@ -270,12 +258,7 @@ impl Core {
             return;
         };
         add(&self.counts.handler_calls, 1);
-        let mut lease = Lease {
-            core: self,
-            fd,
-            registration,
-            handler: Some(handler),
-        };
+        let mut lease = Lease { core: self, fd, registration, handler: Some(handler) };
         if let Some(handler) = &mut lease.handler {
             handler.call(fd, events, &self.watch);
         }
@@ -325,9 +308,7 @@ impl Core {
         let mut pinned = self.driver().is_ok_and(|mut driver| driver.remove_poll(fd));
         if pinned && !self.running.get() {
             // The file may be closed as soon as this returns, and no turn may ever follow.
-            pinned = self
-                .driver()
-                .is_ok_and(|mut driver| driver.flush().is_err());
+            pinned = self.driver().is_ok_and(|mut driver| driver.flush().is_err());
         }
         match self.handlers.borrow_mut().remove(fd) {
             Some(handler) => Removed::Handler { handler, pinned },
@@ -339,16 +320,10 @@ impl Core {
         match self.unregister(fd) {
             Removed::Unknown => return false,
             Removed::Running => {}
-            Removed::Handler {
-                handler,
-                pinned: true,
-            } => {
+            Removed::Handler { handler, pinned: true } => {
                 self.condemned.borrow_mut().push((fd, handler));
             }
-            Removed::Handler {
-                handler,
-                pinned: false,
-            } => drop(handler),
+            Removed::Handler { handler, pinned: false } => drop(handler),
         }
         true
     }
@@ -375,10 +350,7 @@ impl Core {
         drop(self.posted.take());
         let handlers = self.handlers.borrow_mut().take();
         if all_fds {
-            handlers
-                .iter()
-                .filter_map(|handler| handler.bare_fd())
-                .for_each(sys::close);
+            handlers.iter().filter_map(|handler| handler.bare_fd()).for_each(sys::close);
         }
         drop(handlers);
         drop(self.condemned.take());
@@ -429,11 +401,7 @@ impl Drop for Core {
 }
 
 fn until(deadline: u64) -> Wait {
-    if deadline >= END_OF_TIME {
-        Wait::Forever
-    } else {
-        Wait::Until(deadline)
-    }
+    if deadline >= END_OF_TIME { Wait::Forever } else { Wait::Until(deadline) }
 }
 
 /// What became of a registration that was to end.
@@ -473,10 +441,7 @@ impl Drop for Lease<'_> {
             return;
         };
         let unwanted =
-            self.core
-                .handlers
-                .borrow_mut()
-                .put_back(self.fd, self.registration, handler);
+            self.core.handlers.borrow_mut().put_back(self.fd, self.registration, handler);
         if let Some(handler) = unwanted {
             self.core.condemn(self.fd, handler);
         }

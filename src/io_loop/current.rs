@@ -28,9 +28,7 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn enter(core: &Rc<Core>) -> Scope {
-        Scope {
-            previous: CURRENT.replace(Rc::downgrade(core)),
-        }
+        Scope { previous: CURRENT.replace(Rc::downgrade(core)) }
     }
 }
 

@@ -59,17 +59,9 @@ impl Uring {
     /// `eventfd` outlives the driver.
     pub(crate) fn new(sizes: Sizes, without: KernelFeatures, eventfd: RawFd) -> io::Result<Uring> {
         let mut ring = Ring::new(sizes, without)?;
-        let mut wake = WakePoll {
-            eventfd,
-            generation: 0,
-            armed: false,
-        };
+        let mut wake = WakePoll { eventfd, generation: 0, armed: false };
         wake.arm(&mut ring);
-        Ok(Uring {
-            ring,
-            polls: Polls::new(),
-            wake,
-        })
+        Ok(Uring { ring, polls: Polls::new(), wake })
     }
 
     fn reap(&mut self) {
@@ -138,11 +130,7 @@ impl Driver for Uring {
             self.wake.arm(&mut self.ring);
         }
         self.polls.arm(&mut self.ring);
-        let wait = if self.polls.has_ready() {
-            Wait::Poll
-        } else {
-            wait
-        };
+        let wait = if self.polls.has_ready() { Wait::Poll } else { wait };
         self.ring.submit_and_wait(wait)?;
         self.reap();
         self.reap_rest()?;

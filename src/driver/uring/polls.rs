@@ -209,11 +209,7 @@ impl Polls {
             return;
         }
         let multishot = slot.trigger == Trigger::Edge || slot.parked;
-        slot.state = if multishot {
-            State::Multishot
-        } else {
-            State::OneShot
-        };
+        slot.state = if multishot { State::Multishot } else { State::OneShot };
         slot.parked = false;
         slot.generation = next_generation(slot.generation);
         ring.push_poll(fd, slot.mask(), multishot, slot.token(fd));
@@ -243,11 +239,7 @@ impl Polls {
     /// Takes in a poll's completion. False for one of an earlier generation.
     #[inline]
     pub(super) fn complete(&mut self, completion: Completion) -> bool {
-        let Completion {
-            token,
-            result,
-            more,
-        } = completion;
+        let Completion { token, result, more } = completion;
         let fd = token.slot() as RawFd;
         self.in_flight -= usize::from(!more);
         let slot = &mut self.slots[fd as usize];
@@ -284,19 +276,12 @@ impl Polls {
         }
         slot.batch = self.batch;
         slot.position = self.ready.len() as u32;
-        self.ready.push(Readiness {
-            fd,
-            registration: slot.registration,
-            events,
-        });
+        self.ready.push(Readiness { fd, registration: slot.registration, events });
     }
 
     #[cold]
     fn fail(&mut self, fd: RawFd, errno: i32) {
-        if matches!(
-            errno,
-            libc::ECANCELED | libc::ENOMEM | libc::EAGAIN | libc::EINTR
-        ) {
+        if matches!(errno, libc::ECANCELED | libc::ENOMEM | libc::EAGAIN | libc::EINTR) {
             self.queue(fd);
             return;
         }

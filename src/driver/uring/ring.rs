@@ -96,9 +96,7 @@ impl Ring {
     /// Queues a poll. The number is resolved to a file when it is submitted, not now.
     #[inline]
     pub(super) fn push_poll(&mut self, fd: RawFd, mask: u32, multishot: bool, token: Token) {
-        let entry = opcode::PollAdd::new(types::Fd(fd), mask)
-            .multi(multishot)
-            .build();
+        let entry = opcode::PollAdd::new(types::Fd(fd), mask).multi(multishot).build();
         self.push(entry.user_data(token.bits()));
     }
 
@@ -332,15 +330,7 @@ impl Ring {
         // SAFETY: the argument and the timespec live until the call returns, which is as long as
         // the kernel reads them; `size` tells their layout. Queued entries refer to no memory.
         let result = unsafe {
-            libc::syscall(
-                libc::SYS_io_uring_enter,
-                fd,
-                submit,
-                wait_for,
-                flags,
-                pointer,
-                size,
-            )
+            libc::syscall(libc::SYS_io_uring_enter, fd, submit, wait_for, flags, pointer, size)
         };
         let submitted = sys::check(result as libc::c_int)? as u32;
         self.counters.submissions += u64::from(submitted);
@@ -364,17 +354,12 @@ impl Drop for Ring {
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring")
-            .field("features", &self.features)
-            .finish_non_exhaustive()
+        f.debug_struct("Ring").field("features", &self.features).finish_non_exhaustive()
     }
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
-    )
+    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
 fn named(error: io::Error) -> io::Error {
@@ -384,20 +369,12 @@ fn named(error: io::Error) -> io::Error {
 /// Registers the ring with this thread. `None` where the kernel cannot (before 5.18) or all 16
 /// places of the thread are taken.
 fn register_ring_fd(fd: RawFd) -> Option<u32> {
-    let mut update = RingFdUpdate {
-        offset: u32::MAX,
-        reserved: 0,
-        data: fd as u64,
-    };
+    let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data: fd as u64 };
     (ring_fd_call(fd, REGISTER_RING_FDS, &mut update) == 1).then_some(update.offset)
 }
 
 fn unregister_ring_fd(fd: RawFd, index: u32) {
-    let mut update = RingFdUpdate {
-        offset: index,
-        reserved: 0,
-        data: 0,
-    };
+    let mut update = RingFdUpdate { offset: index, reserved: 0, data: 0 };
     ring_fd_call(fd, UNREGISTER_RING_FDS, &mut update);
 }
 

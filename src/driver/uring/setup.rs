@@ -17,9 +17,7 @@ pub(crate) struct Sizes {
 
 /// Best first. The last one is what 5.15 takes.
 const RUNGS: [Features; 5] = [
-    Features::DEFER_TASKRUN
-        .union(Features::SUBMIT_ALL)
-        .union(Features::NO_SQARRAY),
+    Features::DEFER_TASKRUN.union(Features::SUBMIT_ALL).union(Features::NO_SQARRAY),
     Features::DEFER_TASKRUN.union(Features::SUBMIT_ALL),
     Features::COOP_TASKRUN.union(Features::SUBMIT_ALL),
     Features::SUBMIT_ALL,
@@ -67,9 +65,7 @@ fn climb_down(sizes: Sizes, without: Features) -> io::Result<(IoUring, Features)
 
 fn attempt(sizes: Sizes, rung: Features) -> io::Result<IoUring> {
     let mut builder = IoUring::<io_uring::squeue::Entry, io_uring::cqueue::Entry>::builder();
-    builder
-        .setup_clamp()
-        .setup_cqsize(sizes.completion.max(sizes.submission));
+    builder.setup_clamp().setup_cqsize(sizes.completion.max(sizes.submission));
     if rung.contains(Features::SUBMIT_ALL) {
         builder.setup_submit_all();
     }
@@ -77,10 +73,7 @@ fn attempt(sizes: Sizes, rung: Features) -> io::Result<IoUring> {
         builder.setup_no_sqarray();
     }
     if rung.contains(Features::DEFER_TASKRUN) {
-        builder
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
     }
     if rung.contains(Features::COOP_TASKRUN) {
         builder.setup_coop_taskrun().setup_taskrun_flag();
@@ -175,16 +168,8 @@ mod tests {
     #[test]
     fn refusals_name_the_cause_and_the_cure() {
         let text = |errno| explain(io::Error::from_raw_os_error(errno)).to_string();
-        assert!(
-            text(libc::ENOSYS).contains("seccomp"),
-            "{}",
-            text(libc::ENOSYS)
-        );
-        assert!(
-            text(libc::ENOMEM).contains("RLIMIT_MEMLOCK"),
-            "{}",
-            text(libc::ENOMEM)
-        );
+        assert!(text(libc::ENOSYS).contains("seccomp"), "{}", text(libc::ENOSYS));
+        assert!(text(libc::ENOMEM).contains("RLIMIT_MEMLOCK"), "{}", text(libc::ENOMEM));
         let forbidden = text(libc::EPERM);
         assert!(
             forbidden.contains("seccomp") || forbidden.contains("io_uring_disabled"),
@@ -194,10 +179,7 @@ mod tests {
 
     #[test]
     fn every_rung_builds_and_is_used_when_the_better_ones_are_off() {
-        let sizes = Sizes {
-            submission: 8,
-            completion: 16,
-        };
+        let sizes = Sizes { submission: 8, completion: 16 };
         let mut without = Features::empty();
         for rung in RUNGS {
             let (_, features) = build(sizes, without).unwrap();
