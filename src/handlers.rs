@@ -76,21 +76,14 @@ pub(crate) fn is_trusted<S: 'static>() -> bool {
     .contains(&TypeId::of::<S>())
 }
 
-enum Entry {
-    Vacant,
-    Waiting { registration: u32, handler: Box<dyn Handler> },
-    Running { registration: u32 },
-}
+/// No registration has this id.
+const VACANT: u32 = 0;
 
-impl Entry {
-    fn registration(&self) -> Option<u32> {
-        match *self {
-            Entry::Vacant => None,
-            Entry::Waiting { registration, .. } | Entry::Running { registration } => {
-                Some(registration)
-            }
-        }
-    }
+#[derive(Default)]
+struct Entry {
+    /// `None` while it runs.
+    handler: Option<Box<dyn Handler>>,
+    registration: u32,
 }
 
 #[derive(Default)]
@@ -105,24 +98,21 @@ impl Handlers {
     }
 
     pub(crate) fn is_registered(&self, fd: RawFd) -> bool {
-        self.entry(fd).is_some_and(|entry| !matches!(entry, Entry::Vacant))
+        self.entry(fd).is_some_and(|entry| entry.registration != VACANT)
     }
 
     /// The type of a registered source that can be taken; `None` while its handler runs.
     pub(crate) fn source_type(&self, fd: RawFd) -> Option<TypeId> {
-        match self.entry(fd)? {
-            Entry::Waiting { handler, .. } => Some(handler.source_type()),
-            _ => None,
-        }
+        Some(self.entry(fd)?.handler.as_ref()?.source_type())
     }
 
-    /// `fd` is not registered.
+    /// `fd` is not registered, and `registration` is not zero.
     pub(crate) fn insert(&mut self, fd: RawFd, registration: u32, handler: Box<dyn Handler>) {
         let index = fd as usize;
         if index >= self.entries.len() {
-            self.entries.resize_with(index + 1, || Entry::Vacant);
+            self.entries.resize_with(index + 1, Entry::default);
         }
-        self.entries[index] = Entry::Waiting { registration, handler };
+        self.entries[index] = Entry { handler: Some(handler), registration };
         self.len += 1;
     }
 
@@ -130,28 +120,18 @@ impl Handlers {
     /// [`put_back`](Self::put_back) gives it out.
     pub(crate) fn remove(&mut self, fd: RawFd) -> Option<Box<dyn Handler>> {
         let entry = self.entries.get_mut(fd as usize)?;
-        match std::mem::replace(entry, Entry::Vacant) {
-            Entry::Vacant => None,
-            Entry::Waiting { handler, .. } => {
-                self.len -= 1;
-                Some(handler)
-            }
-            Entry::Running { .. } => {
-                self.len -= 1;
-                None
-            }
+        if entry.registration != VACANT {
+            entry.registration = VACANT;
+            self.len -= 1;
         }
+        entry.handler.take()
     }
 
     /// Takes the handler out to run it, if the registration still stands.
     #[inline]
     pub(crate) fn take_out(&mut self, fd: RawFd, registration: u32) -> Option<Box<dyn Handler>> {
-        let entry = self.entries.get_mut(fd as usize)?;
-        if entry.registration() != Some(registration) {
-            return None;
-        }
-        match std::mem::replace(entry, Entry::Running { registration }) {
-            Entry::Waiting { handler, .. } => Some(handler),
+        match self.entries.get_mut(fd as usize) {
+            Some(entry) if entry.registration == registration => entry.handler.take(),
             _ => None,
         }
     }
@@ -165,10 +145,7 @@ impl Handlers {
         handler: Box<dyn Handler>,
     ) -> Option<Box<dyn Handler>> {
         match self.entries.get_mut(fd as usize) {
-            Some(entry @ Entry::Running { .. }) if entry.registration() == Some(registration) => {
-                *entry = Entry::Waiting { registration, handler };
-                None
-            }
+            Some(entry) if entry.registration == registration => entry.handler.replace(handler),
             _ => Some(handler),
         }
     }
@@ -176,12 +153,8 @@ impl Handlers {
     /// Everything, for the caller to drop.
     pub(crate) fn take(&mut self) -> Vec<Box<dyn Handler>> {
         self.len = 0;
-        let entries = std::mem::take(&mut self.entries).into_iter();
-        let handlers = entries.filter_map(|entry| match entry {
-            Entry::Waiting { handler, .. } => Some(handler),
-            _ => None,
-        });
-        handlers.collect()
+        let entries = std::mem::take(&mut self.entries);
+        entries.into_iter().filter_map(|entry| entry.handler).collect()
     }
 
     fn entry(&self, fd: RawFd) -> Option<&Entry> {

@@ -60,9 +60,8 @@ pub(crate) struct Core {
     /// `None` once the loop is closed.
     driver: RefCell<Option<Box<dyn Driver>>>,
     posted: RefCell<Option<Receiver<Posted>>>,
-    /// What the last wait found, and how far it has been dispatched.
+    /// What has been found ready, and not been dispatched yet.
     batch: RefCell<Vec<Readiness>>,
-    dispatched: Cell<usize>,
     /// Handlers removed while the kernel may pin their files.
     condemned: RefCell<Vec<(RawFd, Box<dyn Handler>)>>,
     running: Cell<bool>,
@@ -88,7 +87,6 @@ impl Core {
             driver: RefCell::new(Some(Box::new(driver))),
             posted: RefCell::new(Some(posted)),
             batch: RefCell::new(Vec::new()),
-            dispatched: Cell::new(0),
             condemned: RefCell::new(Vec::new()),
             running: Cell::new(false),
             probe: PollProbe::new()?,
@@ -234,29 +232,16 @@ impl Core {
     }
 
     fn dispatch(&self) {
-        while let Some(ready) = self.next_ready() {
+        let mut batch = Batch { core: self, ready: self.batch.take(), next: 0 };
+        while let Some(&ready) = batch.ready.get(batch.next) {
+            batch.next += 1;
             self.call_handler(ready);
         }
-        self.batch.borrow_mut().clear();
-        self.dispatched.set(0);
-    }
-
-    #[inline]
-    fn next_ready(&self) -> Option<Readiness> {
-        let next = self.dispatched.get();
-        let ready = self.batch.borrow().get(next).copied();
-        self.dispatched.set(next + usize::from(ready.is_some()));
-        ready
     }
 
     #[inline]
     fn call_handler(&self, Readiness { fd, registration, events }: Readiness) {
-        if events.is_empty() {
-            return;
-        }
-        let Some(handler) = self.handlers.borrow_mut().take_out(fd, registration) else {
-            return;
-        };
+        let Some(handler) = self.handlers.borrow_mut().take_out(fd, registration) else { return };
         add(&self.counts.handler_calls, 1);
         let mut lease = Lease { core: self, fd, registration, handler: Some(handler) };
         if let Some(handler) = &mut lease.handler {
@@ -265,6 +250,7 @@ impl Core {
     }
 
     /// Ends a handler's life, after the kernel has let go of its file.
+    #[cold]
     fn condemn(&self, fd: RawFd, handler: Box<dyn Handler>) {
         let pinned = self.driver().is_ok_and(|driver| driver.needs_flush());
         if pinned {
@@ -427,6 +413,20 @@ impl Drop for Running<'_> {
     }
 }
 
+/// A batch being dispatched. What a panic leaves of it stays for the next turn.
+struct Batch<'a> {
+    core: &'a Core,
+    ready: Vec<Readiness>,
+    next: usize,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.ready.drain(..self.next);
+        self.core.batch.replace(std::mem::take(&mut self.ready));
+    }
+}
+
 /// A handler out of its table; goes back even when it panics.
 struct Lease<'a> {
     core: &'a Core,
@@ -436,10 +436,9 @@ struct Lease<'a> {
 }
 
 impl Drop for Lease<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(handler) = self.handler.take() else {
-            return;
-        };
+        let Some(handler) = self.handler.take() else { return };
         let unwanted =
             self.core.handlers.borrow_mut().put_back(self.fd, self.registration, handler);
         if let Some(handler) = unwanted {

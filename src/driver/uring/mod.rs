@@ -45,7 +45,7 @@ impl WakePoll {
     fn arm(&mut self, ring: &mut Ring) {
         self.generation = next_generation(self.generation);
         self.armed = true;
-        ring.push_poll(self.eventfd, libc::POLLIN as u32, true, self.token());
+        ring.push_all([ring::poll(self.eventfd, libc::POLLIN as u32, true, self.token())]);
     }
 }
 

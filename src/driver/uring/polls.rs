@@ -8,11 +8,12 @@
 //! Interests change in the table at once and in the kernel when the turn is submitted, so what
 //! changes back and forth within a turn costs nothing.
 
-use super::ring::{Completion, Ring};
+use super::ring::{self, Completion, Ring};
 use super::token::{Kind, Token, next_generation};
 use crate::driver::Readiness;
 use crate::events::{Events, Trigger};
 use crate::sys;
+use io_uring::squeue::Entry;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -87,6 +88,32 @@ impl Slot {
         }
         Events::from_poll(mask) & (self.interest | Events::ERROR)
     }
+
+    /// The submission that arms this slot, if it is to be armed.
+    #[inline]
+    fn arm(&mut self, fd: RawFd) -> Option<Entry> {
+        self.queued = false;
+        if self.state != State::Idle {
+            return None;
+        }
+        let multishot = self.trigger == Trigger::Edge || self.parked;
+        self.state = if multishot { State::Multishot } else { State::OneShot };
+        self.parked = false;
+        self.generation = next_generation(self.generation);
+        Some(ring::poll(fd, self.mask(), multishot, self.token(fd)))
+    }
+
+    /// Adds events to what `ready`, the batch of number `batch`, says of this fd.
+    #[inline]
+    fn report(&mut self, fd: RawFd, events: Events, batch: u32, ready: &mut Vec<Readiness>) {
+        if self.batch == batch {
+            ready[self.position as usize].events |= events;
+            return;
+        }
+        self.batch = batch;
+        self.position = ready.len() as u32;
+        ready.push(Readiness { fd, registration: self.registration, events });
+    }
 }
 
 pub(super) struct Polls {
@@ -94,6 +121,8 @@ pub(super) struct Polls {
     slots: Vec<Slot>,
     /// Fds whose poll has to be armed, or armed anew, before the next wait.
     to_arm: Vec<RawFd>,
+    /// Parked level polls that found something: they go back to one-shot arming.
+    to_unpark: Vec<RawFd>,
     ready: Vec<Readiness>,
     /// Number of the batch that `ready` is becoming.
     batch: u32,
@@ -108,6 +137,7 @@ impl Polls {
         Polls {
             slots: Vec::new(),
             to_arm: Vec::new(),
+            to_unpark: Vec::new(),
             ready: Vec::new(),
             batch: 1,
             armed: 0,
@@ -122,7 +152,8 @@ impl Polls {
         }
         let slot = &mut self.slots[index];
         debug_assert_eq!(slot.state, State::Vacant);
-        slot.registration = slot.registration.wrapping_add(1);
+        // Zero is no registration.
+        slot.registration = slot.registration.checked_add(1).unwrap_or(1);
         slot.interest = interest;
         slot.trigger = trigger;
         slot.state = State::Idle;
@@ -191,30 +222,18 @@ impl Polls {
 
     /// Queues the submissions that bring the kernel up to date with the table.
     pub(super) fn arm(&mut self, ring: &mut Ring) {
-        let mut to_arm = std::mem::take(&mut self.to_arm);
-        for fd in to_arm.drain(..) {
-            self.slots[fd as usize].queued = false;
-            self.arm_one(fd, ring);
-        }
-        self.to_arm = to_arm;
-    }
-
-    #[inline]
-    fn arm_one(&mut self, fd: RawFd, ring: &mut Ring) {
-        if self.slots[fd as usize].state == State::Multishot {
+        while let Some(fd) = self.to_unpark.pop() {
             self.disarm(fd, ring);
+            self.queue(fd);
         }
-        let slot = &mut self.slots[fd as usize];
-        if slot.state != State::Idle {
-            return;
-        }
-        let multishot = slot.trigger == Trigger::Edge || slot.parked;
-        slot.state = if multishot { State::Multishot } else { State::OneShot };
-        slot.parked = false;
-        slot.generation = next_generation(slot.generation);
-        ring.push_poll(fd, slot.mask(), multishot, slot.token(fd));
-        self.armed += 1;
-        self.in_flight += 1;
+        let Polls { slots, to_arm, armed, .. } = self;
+        let before = *armed;
+        ring.push_all(to_arm.drain(..).filter_map(|fd| {
+            let entry = slots[fd as usize].arm(fd);
+            *armed += usize::from(entry.is_some());
+            entry
+        }));
+        self.in_flight += self.armed - before;
     }
 
     fn disarm(&mut self, fd: RawFd, ring: &mut Ring) {
@@ -240,8 +259,8 @@ impl Polls {
     #[inline]
     pub(super) fn complete(&mut self, completion: Completion) -> bool {
         let Completion { token, result, more } = completion;
-        let fd = token.slot() as RawFd;
         self.in_flight -= usize::from(!more);
+        let fd = token.slot() as RawFd;
         let slot = &mut self.slots[fd as usize];
         if slot.generation != token.generation() || !slot.is_armed() {
             return false;
@@ -255,28 +274,19 @@ impl Polls {
             return true;
         }
         let events = slot.deliverable(fd, result as u32);
-        if events.is_empty() {
-            slot.parked = !more;
-        } else {
-            self.report(fd, events);
+        if !more {
+            slot.parked = events.is_empty();
+            if !slot.queued {
+                slot.queued = true;
+                self.to_arm.push(fd);
+            }
+        } else if slot.trigger == Trigger::Level && !events.is_empty() {
+            self.to_unpark.push(fd);
         }
-        // A parked level poll that found something goes back to one-shot arming.
-        if !more || (self.slots[fd as usize].trigger == Trigger::Level && !events.is_empty()) {
-            self.queue(fd);
+        if !events.is_empty() {
+            slot.report(fd, events, self.batch, &mut self.ready);
         }
         true
-    }
-
-    #[inline]
-    fn report(&mut self, fd: RawFd, events: Events) {
-        let slot = &mut self.slots[fd as usize];
-        if slot.batch == self.batch {
-            self.ready[slot.position as usize].events |= events;
-            return;
-        }
-        slot.batch = self.batch;
-        slot.position = self.ready.len() as u32;
-        self.ready.push(Readiness { fd, registration: slot.registration, events });
     }
 
     #[cold]
@@ -286,7 +296,8 @@ impl Polls {
             return;
         }
         // The number was closed behind our back: say so once, and stay quiet until it is removed.
-        self.slots[fd as usize].state = State::Dead;
-        self.report(fd, Events::ERROR);
+        let slot = &mut self.slots[fd as usize];
+        slot.state = State::Dead;
+        slot.report(fd, Events::ERROR, self.batch, &mut self.ready);
     }
 }

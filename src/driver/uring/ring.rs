@@ -59,6 +59,13 @@ impl From<io_uring::cqueue::Entry> for Completion {
     }
 }
 
+/// A poll. The number is resolved to a file when it is submitted, not now.
+#[inline]
+pub(super) fn poll(fd: RawFd, mask: u32, multishot: bool, token: Token) -> squeue::Entry {
+    let entry = opcode::PollAdd::new(types::Fd(fd), mask).multi(multishot).build();
+    entry.user_data(token.bits())
+}
+
 pub(super) struct Ring {
     io: IoUring,
     features: Features,
@@ -93,13 +100,6 @@ impl Ring {
         self.features
     }
 
-    /// Queues a poll. The number is resolved to a file when it is submitted, not now.
-    #[inline]
-    pub(super) fn push_poll(&mut self, fd: RawFd, mask: u32, multishot: bool, token: Token) {
-        let entry = opcode::PollAdd::new(types::Fd(fd), mask).multi(multishot).build();
-        self.push(entry.user_data(token.bits()));
-    }
-
     /// Queues the cancellation of the request that carries `token`.
     ///
     /// By token and not by `POLL_REMOVE`, which can leave a poll armed whose event is being
@@ -109,21 +109,30 @@ impl Ring {
         if self.features.contains(Features::CQE_SKIP) {
             entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
         }
-        self.push(entry.user_data(Token::IGNORED.bits()));
+        self.push_all([entry.user_data(Token::IGNORED.bits())]);
     }
 
+    /// Queues polls and cancellations, which refer to no memory.
     #[inline]
-    fn push(&mut self, entry: squeue::Entry) {
-        if self.waiting.is_empty() && self.try_push(&entry) {
-            return;
+    pub(super) fn push_all(&mut self, entries: impl IntoIterator<Item = squeue::Entry>) {
+        let mut entries = entries.into_iter();
+        while let Some(unfit) = self.push_while_there_is_room(&mut entries) {
+            self.push_full(unfit);
         }
-        self.push_full(entry);
     }
 
+    /// The entry that did not fit, if one did not.
     #[inline]
-    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: polls and cancellations refer to no memory; `push` copies the entry.
-        unsafe { self.io.submission().push(entry) }.is_ok()
+    fn push_while_there_is_room(
+        &mut self,
+        entries: &mut impl Iterator<Item = squeue::Entry>,
+    ) -> Option<squeue::Entry> {
+        if !self.waiting.is_empty() {
+            return entries.next();
+        }
+        let mut submission = self.io.submission();
+        // SAFETY: the entry refers to no memory; `push` copies it.
+        entries.find(|entry| unsafe { submission.push(entry) }.is_err())
     }
 
     #[cold]
@@ -158,7 +167,7 @@ impl Ring {
 
     fn refill(&mut self) {
         while let Some(entry) = self.waiting.front() {
-            // SAFETY: as in `try_push`.
+            // SAFETY: the entry refers to no memory; `push` copies it.
             if unsafe { self.io.submission().push(entry) }.is_err() {
                 return;
             }
