@@ -4,7 +4,7 @@
 //! handlers, itself among them. The registration id tells whether what is put back is still wanted.
 
 use crate::events::Events;
-use crate::report::{CallbackKind, Origin, Watch};
+use crate::report::{CallbackKind, Origin};
 use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use std::panic::Location;
 
 /// A source with its closure, types erased.
 pub(crate) trait Handler {
-    fn call(&mut self, fd: RawFd, events: Events, watch: &Watch);
+    fn call(&mut self, events: Events);
     fn origin(&self, fd: RawFd) -> Origin;
     fn source_type(&self) -> TypeId;
     /// The source, as a `Box<S>`.
@@ -33,14 +33,12 @@ where
     S: AsRawFd + 'static,
     F: FnMut(&mut S, Events) + 'static,
 {
-    #[inline]
-    fn call(&mut self, fd: RawFd, events: Events, watch: &Watch) {
-        let Registered { source, handler, site } = self;
-        watch.run(|| origin::<F>(fd, site), || handler(source, events));
+    fn call(&mut self, events: Events) {
+        (self.handler)(&mut self.source, events);
     }
 
     fn origin(&self, fd: RawFd) -> Origin {
-        origin::<F>(fd, self.site)
+        Origin { kind: CallbackKind::Handler(fd), type_name: type_name::<F>(), site: self.site }
     }
 
     fn source_type(&self) -> TypeId {
@@ -54,10 +52,6 @@ where
     fn bare_fd(&self) -> Option<RawFd> {
         (TypeId::of::<S>() == TypeId::of::<RawFd>()).then(|| self.source.as_raw_fd())
     }
-}
-
-fn origin<F>(fd: RawFd, site: &'static Location<'static>) -> Origin {
-    Origin { kind: CallbackKind::Handler(fd), type_name: type_name::<F>(), site }
 }
 
 /// True for types that cannot but own an open, pollable descriptor, which then needs no checking.

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
 use std::os::fd::RawFd;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 /// How a piece of user code came to be called.
@@ -133,6 +133,29 @@ impl Watch {
         self.slow_count.get()
     }
 
+    /// Whether pieces of user code have to be run one by one, with [`run`](Self::run).
+    #[inline]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.slow.is_some()
+    }
+
+    /// Runs `body`, which stops at the first of its pieces of user code that panics; `panicked`
+    /// then says which.
+    #[inline]
+    pub(crate) fn run_many(&self, panicked: impl FnOnce() -> Option<Origin>, body: impl FnOnce()) {
+        match self.panics {
+            Panics::Propagate => body(),
+            Panics::Catch => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
+                    match panicked() {
+                        Some(origin) => self.report(origin, payload),
+                        None => resume_unwind(payload),
+                    }
+                }
+            }
+        }
+    }
+
     /// Runs `body`, which may panic and take its time.
     #[inline]
     pub(crate) fn run(&self, origin: impl FnOnce() -> Origin, body: impl FnOnce()) {
@@ -153,14 +176,7 @@ impl Watch {
 
     #[inline]
     fn run_caught(&self, origin: impl FnOnce() -> Origin, body: impl FnOnce()) {
-        match self.panics {
-            Panics::Propagate => body(),
-            Panics::Catch => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
-                    self.report(origin(), payload);
-                }
-            }
-        }
+        self.run_many(|| Some(origin()), body);
     }
 
     #[cold]

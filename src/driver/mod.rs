@@ -6,8 +6,8 @@
 //! * **Polls are keyed by fd number**, one registration per number. [`add_poll`](Driver::add_poll)
 //!   returns a registration id that is never used again for that number; every [`Readiness`]
 //!   carries the id it belongs to, so the loop can tell an old file's event from the new one's.
-//! * **Removal is final.** After [`remove_poll`](Driver::remove_poll) no `Readiness` with that
-//!   registration id is handed out, whatever the kernel has queued already.
+//! * **Removal is final.** The loop drops every `Readiness` whose registration has ended, so a
+//!   driver may hand out what it had found before [`remove_poll`](Driver::remove_poll).
 //! * **Level means level.** An fd reported by one turn and still ready is reported by the next,
 //!   without the loop's help. `Trigger::Edge` reports each new wake-up once.
 //! * **One `Readiness` per fd per turn**, with every event of the turn merged into its mask. The

@@ -12,7 +12,7 @@ use crate::fork::ForkGuard;
 use crate::handle::{Posted, Shared};
 use crate::handlers::{Handler, Handlers};
 use crate::metrics::Metrics;
-use crate::report::{CallbackKind, Watch};
+use crate::report::{CallbackKind, Origin, Watch};
 use crate::sys::PollProbe;
 use crate::timeouts::Timeouts;
 use crate::{driver, sys};
@@ -64,6 +64,8 @@ pub(crate) struct Core {
     batch: RefCell<Vec<Readiness>>,
     /// Handlers removed while the kernel may pin their files.
     condemned: RefCell<Vec<(RawFd, Box<dyn Handler>)>>,
+    /// The handler that has just panicked.
+    panicked: Cell<Option<Origin>>,
     running: Cell<bool>,
     pub(super) probe: PollProbe,
     fork: ForkGuard,
@@ -88,6 +90,7 @@ impl Core {
             posted: RefCell::new(Some(posted)),
             batch: RefCell::new(Vec::new()),
             condemned: RefCell::new(Vec::new()),
+            panicked: Cell::new(None),
             running: Cell::new(false),
             probe: PollProbe::new()?,
             fork,
@@ -233,9 +236,9 @@ impl Core {
 
     fn dispatch(&self) {
         let mut batch = Batch { core: self, ready: self.batch.take(), next: 0 };
-        while let Some(&ready) = batch.ready.get(batch.next) {
-            batch.next += 1;
-            self.call_handler(ready);
+        while batch.next < batch.ready.len() {
+            // One landing pad for all handlers, because one for each would be felt.
+            self.watch.run_many(|| self.panicked.take(), || batch.call_handlers());
         }
     }
 
@@ -245,8 +248,14 @@ impl Core {
         add(&self.counts.handler_calls, 1);
         let mut lease = Lease { core: self, fd, registration, handler: Some(handler) };
         if let Some(handler) = &mut lease.handler {
-            handler.call(fd, events, &self.watch);
+            if self.watch.is_timed() {
+                let origin = handler.origin(fd);
+                self.watch.run(|| origin, || handler.call(events));
+            } else {
+                handler.call(events);
+            }
         }
+        lease.end();
     }
 
     /// Ends a handler's life, after the kernel has let go of its file.
@@ -409,6 +418,11 @@ pub(super) struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The turn ends here, so what it removed is let go of here. A loop that cannot do it
+            // says so in its next turn.
+            let _ = self.core.release();
+        }
         self.core.running.set(false);
     }
 }
@@ -420,6 +434,16 @@ struct Batch<'a> {
     next: usize,
 }
 
+impl Batch<'_> {
+    /// Calls what is left, until one panics.
+    fn call_handlers(&mut self) {
+        while let Some(&ready) = self.ready.get(self.next) {
+            self.next += 1;
+            self.core.call_handler(ready);
+        }
+    }
+}
+
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.ready.drain(..self.next);
@@ -427,7 +451,7 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// A handler out of its table; goes back even when it panics.
+/// A handler out of its table.
 struct Lease<'a> {
     core: &'a Core,
     fd: RawFd,
@@ -435,14 +459,35 @@ struct Lease<'a> {
     handler: Option<Box<dyn Handler>>,
 }
 
-impl Drop for Lease<'_> {
+impl Lease<'_> {
+    /// The handler has returned.
     #[inline]
-    fn drop(&mut self) {
-        let Some(handler) = self.handler.take() else { return };
-        let unwanted =
-            self.core.handlers.borrow_mut().put_back(self.fd, self.registration, handler);
+    fn end(mut self) {
+        let unwanted = self.put_back();
+        let (core, fd) = (self.core, self.fd);
+        // Nothing is left in it, and its destructor is for panics.
+        std::mem::forget(self);
         if let Some(handler) = unwanted {
-            self.core.condemn(self.fd, handler);
+            core.condemn(fd, handler);
+        }
+    }
+
+    /// The handler, if its registration has ended.
+    #[inline]
+    fn put_back(&mut self) -> Option<Box<dyn Handler>> {
+        let handler = self.handler.take()?;
+        self.core.handlers.borrow_mut().put_back(self.fd, self.registration, handler)
+    }
+}
+
+impl Drop for Lease<'_> {
+    /// The handler has panicked.
+    #[cold]
+    fn drop(&mut self) {
+        let Some(handler) = &self.handler else { return };
+        self.core.panicked.set(Some(handler.origin(self.fd)));
+        if let Some(handler) = self.put_back() {
+            self.core.condemned.borrow_mut().push((self.fd, handler));
         }
     }
 }

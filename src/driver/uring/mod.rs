@@ -18,7 +18,7 @@ pub(crate) use setup::Sizes;
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
-use token::{Kind, Token, next_generation};
+use token::{Kind, Stamp, Token};
 
 /// Each is one enter, which collects up to a completion queue full. What is left then waits for
 /// the next turn: a turn ends.
@@ -33,17 +33,17 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct WakePoll {
     eventfd: RawFd,
-    generation: u32,
+    stamp: Stamp,
     armed: bool,
 }
 
 impl WakePoll {
     fn token(&self) -> Token {
-        Token::new(Kind::Wake, self.generation, 0)
+        Token::new(self.stamp, 0)
     }
 
     fn arm(&mut self, ring: &mut Ring) {
-        self.generation = next_generation(self.generation);
+        self.stamp = self.stamp.next();
         self.armed = true;
         ring.push_all([ring::poll(self.eventfd, libc::POLLIN as u32, true, self.token())]);
     }
@@ -59,7 +59,7 @@ impl Uring {
     /// `eventfd` outlives the driver.
     pub(crate) fn new(sizes: Sizes, without: KernelFeatures, eventfd: RawFd) -> io::Result<Uring> {
         let mut ring = Ring::new(sizes, without)?;
-        let mut wake = WakePoll { eventfd, generation: 0, armed: false };
+        let mut wake = WakePoll { eventfd, stamp: Stamp::first(Kind::Wake), armed: false };
         wake.arm(&mut ring);
         Ok(Uring { ring, polls: Polls::new(), wake })
     }
@@ -67,15 +67,16 @@ impl Uring {
     fn reap(&mut self) {
         let Uring { ring, polls, wake } = self;
         let (mut stale, mut wakeups) = (0, 0);
-        ring.reap(|completion: Completion| match completion.token.kind() {
-            Some(Kind::Poll) => stale += u64::from(!polls.complete(completion)),
-            Some(Kind::Wake) if completion.token == wake.token() => {
-                wake.armed = completion.more;
-                wakeups += u64::from(completion.result >= 0);
-            }
-            Some(Kind::Wake) => stale += 1,
-            Some(Kind::Ignored) | None => {}
-        });
+        ring.reap(
+            #[inline(always)]
+            |completion| {
+                if !polls.complete(completion) {
+                    let outcome = other_completion(completion, polls, wake);
+                    stale += u64::from(outcome == Other::Stale);
+                    wakeups += u64::from(outcome == Other::Wakeup);
+                }
+            },
+        );
         ring.counters.stale_completions += stale;
         ring.counters.wakeups += wakeups;
     }
@@ -91,8 +92,45 @@ impl Uring {
         Ok(())
     }
 
+    fn flush_cancellations(&mut self) -> io::Result<()> {
+        for _ in 0..FLUSH_ENTERS {
+            if !self.polls.is_releasing() {
+                break;
+            }
+            self.ring.submit_and_wait(Wait::Poll)?;
+            self.reap();
+            self.reap_rest()?;
+        }
+        Ok(())
+    }
+
     fn is_quiet(&self) -> bool {
-        self.polls.in_flight() == 0 && !self.wake.armed
+        !self.polls.is_releasing() && !self.wake.armed
+    }
+}
+
+/// What a completion was that is not an armed poll's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    Wakeup,
+    Stale,
+    Ignored,
+}
+
+#[cold]
+fn other_completion(completion: Completion, polls: &mut Polls, wake: &mut WakePoll) -> Other {
+    let Completion { token, result, more } = completion;
+    match token.stamp().kind() {
+        Some(Kind::Wake) if token == wake.token() => {
+            wake.armed = more;
+            if result < 0 { Other::Ignored } else { Other::Wakeup }
+        }
+        Some(Kind::Wake) => Other::Stale,
+        Some(Kind::Poll) => {
+            polls.complete_cancelled(more);
+            Other::Stale
+        }
+        Some(Kind::Ignored) | None => Other::Ignored,
     }
 }
 
@@ -110,19 +148,13 @@ impl Driver for Uring {
     }
 
     fn needs_flush(&self) -> bool {
-        self.polls.releasing()
+        self.polls.is_releasing()
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        for _ in 0..FLUSH_ENTERS {
-            if !self.polls.releasing() {
-                break;
-            }
-            self.ring.submit_and_wait(Wait::Poll)?;
-            self.reap();
-            self.reap_rest()?;
-        }
-        Ok(())
+        let flushed = self.flush_cancellations();
+        self.polls.forget_levels();
+        flushed
     }
 
     fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()> {
@@ -134,7 +166,7 @@ impl Driver for Uring {
         self.ring.submit_and_wait(wait)?;
         self.reap();
         self.reap_rest()?;
-        self.polls.take_ready(batch);
+        self.polls.report(batch);
         Ok(())
     }
 

@@ -9,12 +9,13 @@
 //! changes back and forth within a turn costs nothing.
 
 use super::ring::{self, Completion, Ring};
-use super::token::{Kind, Token, next_generation};
+use super::token::{Kind, Stamp, Token};
 use crate::driver::Readiness;
 use crate::events::{Events, Trigger};
 use crate::sys;
 use io_uring::squeue::Entry;
 use std::io;
+use std::mem;
 use std::os::fd::RawFd;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,125 +24,128 @@ enum State {
     Vacant,
     /// Registered, nothing in the kernel.
     Idle,
-    /// A one-shot poll is in the kernel.
-    OneShot,
-    /// A multishot poll is in the kernel.
-    Multishot,
+    /// A poll is in the kernel.
+    Armed,
     /// The kernel refused the poll for good.
     Dead,
 }
 
+/// Two to a cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 struct Slot {
-    /// Names the current arming.
-    generation: u32,
+    /// Names the current arming; moves on when that is cancelled.
+    stamp: Stamp,
     /// Names the current registration.
     registration: u32,
-    /// The batch in which this fd was reported last, and where.
+    interest: Events,
+    /// What the kernel is asked for.
+    mask: u32,
+    /// The batch in which a multishot poll reported this fd last, and where.
     batch: u32,
     position: u32,
-    interest: Events,
-    trigger: Trigger,
     state: State,
+    trigger: Trigger,
+    /// A level poll that found only what nobody asked for: armed as multishot, which does not fire
+    /// at once again.
+    parked: bool,
+    /// One-shot, and the mask of its completion is to be believed.
+    plain: bool,
     /// Stands in `to_arm`.
     queued: bool,
-    /// Ready only with what nobody asked for: the next arming must not fire at once again.
-    parked: bool,
 }
 
 impl Slot {
     const VACANT: Slot = Slot {
-        generation: 0,
+        stamp: Stamp::first(Kind::Poll),
         registration: 0,
+        interest: Events::NONE,
+        mask: 0,
         batch: 0,
         position: 0,
-        interest: Events::NONE,
-        trigger: Trigger::Level,
         state: State::Vacant,
-        queued: false,
+        trigger: Trigger::Level,
         parked: false,
+        plain: true,
+        queued: false,
     };
 
-    fn is_armed(&self) -> bool {
-        matches!(self.state, State::OneShot | State::Multishot)
-    }
-
     fn token(&self, fd: RawFd) -> Token {
-        Token::new(Kind::Poll, self.generation, fd as u32)
+        Token::new(self.stamp, fd as u32)
     }
 
-    /// The mask to arm. Wake-ups for urgent data are filtered by the kernel as if they were for
-    /// ordinary data, so whoever wants the one must listen for the other.
-    fn mask(&self) -> u32 {
-        match self.interest.contains(Events::PRIORITY) {
-            true => self.interest.bits() | Events::READ.bits(),
-            false => self.interest.bits(),
+    fn set_interest(&mut self, interest: Events) {
+        self.interest = interest & Events::all();
+        self.mask = self.interest.bits();
+        if interest.contains(Events::PRIORITY) {
+            // Wake-ups for urgent data are filtered by the kernel as if they were for ordinary
+            // data, so whoever wants the one must listen for the other.
+            self.mask |= Events::READ.bits();
         }
+        self.set_parked(false);
+    }
+
+    fn set_parked(&mut self, parked: bool) {
+        self.parked = parked;
+        self.plain = !self.is_multishot() && !self.interest.contains(Events::PRIORITY);
+    }
+
+    fn is_multishot(&self) -> bool {
+        self.trigger == Trigger::Edge || self.parked
     }
 
     /// What of a completion's mask goes to the handler.
-    #[inline]
     fn deliverable(&self, fd: RawFd, mut mask: u32) -> Events {
         if self.interest.contains(Events::PRIORITY) {
             // The mask of a wake-up says "urgent" for ordinary data, too.
             mask = sys::poll_now(fd, self.interest.bits());
         }
-        Events::from_poll(mask) & (self.interest | Events::ERROR)
+        Events::from_poll(mask, self.interest)
     }
 
     /// The submission that arms this slot, if it is to be armed.
     #[inline]
     fn arm(&mut self, fd: RawFd) -> Option<Entry> {
-        self.queued = false;
         if self.state != State::Idle {
             return None;
         }
-        let multishot = self.trigger == Trigger::Edge || self.parked;
-        self.state = if multishot { State::Multishot } else { State::OneShot };
-        self.parked = false;
-        self.generation = next_generation(self.generation);
-        Some(ring::poll(fd, self.mask(), multishot, self.token(fd)))
+        self.state = State::Armed;
+        self.stamp = self.stamp.next();
+        Some(ring::poll(fd, self.mask, self.is_multishot(), self.token(fd)))
     }
 
-    /// Adds events to what `ready`, the batch of number `batch`, says of this fd.
-    #[inline]
-    fn report(&mut self, fd: RawFd, events: Events, batch: u32, ready: &mut Vec<Readiness>) {
-        if self.batch == batch {
-            ready[self.position as usize].events |= events;
-            return;
-        }
-        self.batch = batch;
-        self.position = ready.len() as u32;
-        ready.push(Readiness { fd, registration: self.registration, events });
+    fn readiness(&self, fd: RawFd, events: Events) -> Readiness {
+        Readiness { fd, registration: self.registration, events }
     }
 }
 
 pub(super) struct Polls {
     /// By fd number.
     slots: Vec<Slot>,
-    /// Fds whose poll has to be armed, or armed anew, before the next wait.
-    to_arm: Vec<RawFd>,
-    /// Parked level polls that found something: they go back to one-shot arming.
-    to_unpark: Vec<RawFd>,
+    /// What has been found ready since the last report.
     ready: Vec<Readiness>,
+    /// What was reported in the last turn. Its level polls have to be armed again.
+    reported: Vec<Readiness>,
+    /// Other fds whose poll has to be armed, or armed anew, before the next wait.
+    to_arm: Vec<RawFd>,
+    /// Parked polls that found something: they go back to one-shot arming.
+    to_unpark: Vec<RawFd>,
     /// Number of the batch that `ready` is becoming.
     batch: u32,
-    /// Polls in the kernel that belong to a registration.
-    armed: usize,
-    /// Polls in the kernel, with those cancelled whose last completion is to come.
-    in_flight: usize,
+    /// Polls cancelled whose last completion is to come.
+    releasing: usize,
 }
 
 impl Polls {
     pub(super) fn new() -> Polls {
         Polls {
             slots: Vec::new(),
+            ready: Vec::new(),
+            reported: Vec::new(),
             to_arm: Vec::new(),
             to_unpark: Vec::new(),
-            ready: Vec::new(),
             batch: 1,
-            armed: 0,
-            in_flight: 0,
+            releasing: 0,
         }
     }
 
@@ -152,12 +156,12 @@ impl Polls {
         }
         let slot = &mut self.slots[index];
         debug_assert_eq!(slot.state, State::Vacant);
-        // Zero is no registration.
+        // Zero is no registration, and no batch.
         slot.registration = slot.registration.checked_add(1).unwrap_or(1);
-        slot.interest = interest;
+        slot.batch = 0;
         slot.trigger = trigger;
         slot.state = State::Idle;
-        slot.parked = false;
+        slot.set_interest(interest);
         let registration = slot.registration;
         self.queue(fd);
         registration
@@ -176,8 +180,7 @@ impl Polls {
         if slot.interest == interest && slot.trigger == Trigger::Level {
             return Ok(());
         }
-        slot.interest = interest;
-        slot.parked = false;
+        slot.set_interest(interest);
         self.disarm(fd, ring);
         self.queue(fd);
         Ok(())
@@ -186,32 +189,13 @@ impl Polls {
     /// True while the kernel may still pin the file.
     pub(super) fn remove(&mut self, fd: RawFd, ring: &mut Ring) -> bool {
         self.disarm(fd, ring);
-        let slot = &mut self.slots[fd as usize];
-        slot.state = State::Vacant;
-        if slot.batch == self.batch {
-            self.ready[slot.position as usize].events = Events::NONE;
-            slot.batch = 0;
-        }
-        self.releasing()
+        self.slots[fd as usize].state = State::Vacant;
+        self.is_releasing()
     }
 
     /// True while a cancelled poll may still pin its file.
-    pub(super) fn releasing(&self) -> bool {
-        self.in_flight > self.armed
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    pub(super) fn take_ready(&mut self, batch: &mut Vec<Readiness>) {
-        batch.append(&mut self.ready);
-        // Zero is never a batch: it marks slots that are in none.
-        self.batch = self.batch.checked_add(1).unwrap_or(1);
+    pub(super) fn is_releasing(&self) -> bool {
+        self.releasing > 0
     }
 
     pub(super) fn disarm_all(&mut self, ring: &mut Ring) {
@@ -220,30 +204,14 @@ impl Polls {
         }
     }
 
-    /// Queues the submissions that bring the kernel up to date with the table.
-    pub(super) fn arm(&mut self, ring: &mut Ring) {
-        while let Some(fd) = self.to_unpark.pop() {
-            self.disarm(fd, ring);
-            self.queue(fd);
-        }
-        let Polls { slots, to_arm, armed, .. } = self;
-        let before = *armed;
-        ring.push_all(to_arm.drain(..).filter_map(|fd| {
-            let entry = slots[fd as usize].arm(fd);
-            *armed += usize::from(entry.is_some());
-            entry
-        }));
-        self.in_flight += self.armed - before;
-    }
-
     fn disarm(&mut self, fd: RawFd, ring: &mut Ring) {
         let slot = &mut self.slots[fd as usize];
-        if slot.is_armed() {
+        if slot.state == State::Armed {
             ring.push_cancel(slot.token(fd));
-            // From here on its completions are an earlier generation's.
-            slot.generation = next_generation(slot.generation);
+            // From here on its completions are an earlier arming's.
+            slot.stamp = slot.stamp.next();
             slot.state = State::Idle;
-            self.armed -= 1;
+            self.releasing += 1;
         }
     }
 
@@ -255,38 +223,121 @@ impl Polls {
         }
     }
 
-    /// Takes in a poll's completion. False for one of an earlier generation.
-    #[inline]
+    /// Queues the submissions that bring the kernel up to date with the table.
+    pub(super) fn arm(&mut self, ring: &mut Ring) {
+        while let Some(fd) = self.to_unpark.pop() {
+            self.disarm(fd, ring);
+            self.queue(fd);
+        }
+        let Polls { slots, reported, to_arm, .. } = self;
+        ring.push_all(
+            reported.drain(..).filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)),
+        );
+        ring.push_all(to_arm.drain(..).filter_map(|fd| {
+            let slot = &mut slots[fd as usize];
+            slot.queued = false;
+            slot.arm(fd)
+        }));
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Adds what is ready to `batch`.
+    pub(super) fn report(&mut self, batch: &mut Vec<Readiness>) {
+        batch.extend_from_slice(&self.ready);
+        self.reported.append(&mut self.ready);
+        // Zero is never a batch: it marks slots that are in none.
+        self.batch = self.batch.checked_add(1).unwrap_or(1);
+    }
+
+    /// Forgets what level polls found between two turns: it may not be true any more when it is
+    /// reported. They are armed again in the next turn, and find it again if it is.
+    pub(super) fn forget_levels(&mut self) {
+        for ready in mem::take(&mut self.ready) {
+            let slot = &mut self.slots[ready.fd as usize];
+            if slot.trigger == Trigger::Edge || slot.state == State::Dead {
+                slot.position = self.ready.len() as u32;
+                self.ready.push(ready);
+            } else {
+                self.queue(ready.fd);
+            }
+        }
+    }
+
+    /// Takes in the completion of an armed poll. False if it is none's.
+    #[inline(always)]
     pub(super) fn complete(&mut self, completion: Completion) -> bool {
-        let Completion { token, result, more } = completion;
-        self.in_flight -= usize::from(!more);
+        let Completion { token, result, .. } = completion;
         let fd = token.slot() as RawFd;
-        let slot = &mut self.slots[fd as usize];
-        if slot.generation != token.generation() || !slot.is_armed() {
+        match self.slots.get_mut(fd as usize) {
+            Some(slot) if slot.stamp == token.stamp() && slot.plain && result >= 0 => {
+                let events = Events::from_poll(result as u32, slot.interest);
+                slot.state = State::Idle;
+                if events.is_empty() {
+                    self.park(fd);
+                } else {
+                    self.ready.push(slot.readiness(fd, events));
+                }
+                true
+            }
+            _ => self.complete_unusual(completion),
+        }
+    }
+
+    /// As `complete`: for multishot polls, urgent data, and failures.
+    #[inline(never)]
+    fn complete_unusual(&mut self, completion: Completion) -> bool {
+        let Completion { token, result, more } = completion;
+        let fd = token.slot() as RawFd;
+        let Some(slot) = self.slots.get_mut(fd as usize) else { return false };
+        if slot.stamp != token.stamp() {
             return false;
         }
         if !more {
             slot.state = State::Idle;
-            self.armed -= 1;
         }
         if result < 0 {
             self.fail(fd, -result);
             return true;
         }
         let events = slot.deliverable(fd, result as u32);
-        if !more {
-            slot.parked = events.is_empty();
-            if !slot.queued {
-                slot.queued = true;
-                self.to_arm.push(fd);
-            }
-        } else if slot.trigger == Trigger::Level && !events.is_empty() {
-            self.to_unpark.push(fd);
+        let is_level = slot.trigger == Trigger::Level;
+        match more {
+            true if is_level && !events.is_empty() => self.to_unpark.push(fd),
+            true => {}
+            false if is_level && events.is_empty() => self.park(fd),
+            false => self.queue(fd),
         }
-        if !events.is_empty() {
-            slot.report(fd, events, self.batch, &mut self.ready);
-        }
+        self.merge(fd, events);
         true
+    }
+
+    /// The last completion of a cancelled poll lets go of its file.
+    pub(super) fn complete_cancelled(&mut self, more: bool) {
+        self.releasing -= usize::from(!more);
+    }
+
+    #[cold]
+    fn park(&mut self, fd: RawFd) {
+        self.slots[fd as usize].set_parked(true);
+        self.queue(fd);
+    }
+
+    /// Adds events to what the batch says of this fd.
+    fn merge(&mut self, fd: RawFd, events: Events) {
+        if events.is_empty() {
+            return;
+        }
+        let slot = &mut self.slots[fd as usize];
+        if slot.batch == self.batch {
+            self.ready[slot.position as usize].events |= events;
+            return;
+        }
+        slot.batch = self.batch;
+        slot.position = self.ready.len() as u32;
+        self.ready.push(slot.readiness(fd, events));
     }
 
     #[cold]
@@ -296,8 +347,7 @@ impl Polls {
             return;
         }
         // The number was closed behind our back: say so once, and stay quiet until it is removed.
-        let slot = &mut self.slots[fd as usize];
-        slot.state = State::Dead;
-        slot.report(fd, Events::ERROR, self.batch, &mut self.ready);
+        self.slots[fd as usize].state = State::Dead;
+        self.merge(fd, Events::ERROR);
     }
 }

@@ -271,15 +271,20 @@ impl Ring {
     }
 
     /// Moves every completion out of the ring, then publishes the head, giving each to `consume`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reap(&mut self, mut consume: impl FnMut(Completion)) {
-        let mut count = self.stashed.len() as u64;
-        self.stashed.drain(..).for_each(&mut consume);
-        for entry in self.io.completion() {
-            count += 1;
-            consume(Completion::from(entry));
+        if !self.stashed.is_empty() {
+            self.reap_stashed(&mut consume);
         }
-        self.counters.completions += count;
+        let arrived = self.io.completion();
+        self.counters.completions += arrived.len() as u64;
+        arrived.map(Completion::from).for_each(consume);
+    }
+
+    #[cold]
+    fn reap_stashed(&mut self, consume: &mut dyn FnMut(Completion)) {
+        self.counters.completions += self.stashed.len() as u64;
+        self.stashed.drain(..).for_each(consume);
     }
 
     pub(super) fn queued(&mut self) -> u32 {

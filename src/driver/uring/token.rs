@@ -1,20 +1,19 @@
-//! What a completion carries back: kind, generation and slot in 64 bits.
+//! What a completion carries back: which slot it is for, and which arming of it.
 //!
 //! ```text
-//! 63    60 59                          32 31                           0
-//! ┌───────┬──────────────────────────────┬──────────────────────────────┐
-//! │ kind  │ generation                   │ slot                         │
-//! └───────┴──────────────────────────────┴──────────────────────────────┘
+//! 63                          36 35   32 31                           0
+//! ┌─────────────────────────────┬───────┬──────────────────────────────┐
+//! │ generation                  │ kind  │ slot                         │
+//! └─────────────────────────────┴───────┴──────────────────────────────┘
+//!  └───────────── stamp ───────────────┘
 //! ```
 //!
 //! The generation is new for every arming, so a completion of an earlier arming of the same slot,
-//! or of an earlier user of the same fd number, is recognised and dropped. 28 bits come round after
-//! 268 million armings of one slot; a completion is never that late, because the kernel posts the
-//! last one of a cancelled request within the same enter.
+//! or of an earlier user of the same fd number, is recognised and dropped: one comparison of stamps
+//! tells. 28 bits come round after 268 million armings of one slot; a completion is never that late,
+//! because the kernel posts the last one of a cancelled request within the same enter.
 
-/// Generations count modulo this.
-const GENERATIONS: u32 = 1 << 28;
-
+/// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -26,50 +25,64 @@ pub(super) enum Kind {
     Wake = 2,
 }
 
+const KIND_BITS: u32 = 4;
+
+/// One arming: its generation and the kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token(u64);
+pub(super) struct Stamp(u32);
 
-impl Token {
-    pub(super) const IGNORED: Token = Token::new(Kind::Ignored, 0, 0);
-
-    pub(super) const fn new(kind: Kind, generation: u32, slot: u32) -> Token {
-        Token((kind as u64) << 60 | (generation as u64) << 32 | slot as u64)
+impl Stamp {
+    pub(super) const fn first(kind: Kind) -> Stamp {
+        Stamp(kind as u32)
     }
 
-    pub(super) const fn from_bits(bits: u64) -> Token {
-        Token(bits)
-    }
-
-    pub(super) const fn bits(self) -> u64 {
-        self.0
+    /// That of the next arming. The generation wraps; the kind stays.
+    pub(super) const fn next(self) -> Stamp {
+        Stamp(self.0.wrapping_add(1 << KIND_BITS))
     }
 
     /// `None` for a kind that was never handed out.
-    #[inline]
     pub(super) const fn kind(self) -> Option<Kind> {
-        match self.0 >> 60 {
+        match self.0 & ((1 << KIND_BITS) - 1) {
             0 => Some(Kind::Ignored),
             1 => Some(Kind::Poll),
             2 => Some(Kind::Wake),
             _ => None,
         }
     }
+}
+
+/// A submission's `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token(u64);
+
+impl Token {
+    pub(super) const IGNORED: Token = Token::new(Stamp::first(Kind::Ignored), 0);
 
     #[inline]
-    pub(super) const fn generation(self) -> u32 {
-        (self.0 >> 32) as u32 & (GENERATIONS - 1)
+    pub(super) const fn new(stamp: Stamp, slot: u32) -> Token {
+        Token((stamp.0 as u64) << 32 | slot as u64)
+    }
+
+    #[inline]
+    pub(super) const fn from_bits(bits: u64) -> Token {
+        Token(bits)
+    }
+
+    #[inline]
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    pub(super) const fn stamp(self) -> Stamp {
+        Stamp((self.0 >> 32) as u32)
     }
 
     #[inline]
     pub(super) const fn slot(self) -> u32 {
         self.0 as u32
     }
-}
-
-/// The generation after `generation`.
-#[inline]
-pub(super) const fn next_generation(generation: u32) -> u32 {
-    (generation + 1) & (GENERATIONS - 1)
 }
 
 #[cfg(test)]
@@ -79,24 +92,25 @@ mod tests {
     #[test]
     fn the_parts_come_back_as_they_went_in() {
         for kind in [Kind::Ignored, Kind::Poll, Kind::Wake] {
-            for generation in [0, 1, GENERATIONS - 1] {
-                for slot in [0, 7, u32::MAX] {
-                    let token = Token::from_bits(Token::new(kind, generation, slot).bits());
-                    assert_eq!(token.kind(), Some(kind));
-                    assert_eq!((token.generation(), token.slot()), (generation, slot));
-                }
+            let stamp = Stamp::first(kind).next();
+            for slot in [0, 7, u32::MAX] {
+                let token = Token::from_bits(Token::new(stamp, slot).bits());
+                assert_eq!(token.stamp().kind(), Some(kind));
+                assert_eq!((token.stamp(), token.slot()), (stamp, slot));
             }
         }
     }
 
     #[test]
     fn a_kind_never_handed_out_is_no_kind() {
-        assert_eq!(Token::from_bits(u64::MAX).kind(), None);
+        assert_eq!(Token::from_bits(u64::MAX).stamp().kind(), None);
     }
 
     #[test]
-    fn generations_come_round() {
-        assert_eq!(next_generation(0), 1);
-        assert_eq!(next_generation(GENERATIONS - 1), 0);
+    fn generations_come_round_and_leave_the_kind_alone() {
+        let first = Stamp::first(Kind::Wake);
+        assert_ne!(first.next(), first);
+        let last = Stamp(u32::MAX << KIND_BITS | Kind::Wake as u32);
+        assert_eq!(last.next(), first);
     }
 }
