@@ -1,0 +1,173 @@
+//! Which loop is current, on which thread, and for how long.
+
+mod support;
+
+use ringloop::IoLoop;
+use std::panic::catch_unwind;
+use std::thread;
+use support::{Count, new_loop, turn};
+
+/// Loops are told apart by what their `Debug` says.
+fn name(io_loop: &IoLoop) -> String {
+    format!("{io_loop:?}")
+}
+
+fn current() -> Option<String> {
+    IoLoop::try_current().as_ref().map(name)
+}
+
+fn quiet_loop() -> IoLoop {
+    support::watchdog();
+    IoLoop::builder().make_current(false).build().unwrap()
+}
+
+#[test]
+fn a_thread_without_a_loop_has_no_current_one() {
+    support::watchdog();
+    assert_eq!(current(), None);
+    let payload = catch_unwind(IoLoop::current).unwrap_err();
+    let message = payload.downcast_ref::<String>().unwrap();
+    assert!(message.contains("no loop is current on this thread"), "{message}");
+}
+
+#[test]
+fn a_new_loop_becomes_current_and_replaces_the_one_before() {
+    support::watchdog();
+    let first = IoLoop::new().unwrap();
+    assert_eq!(current(), Some(name(&first)));
+    let second = IoLoop::new().unwrap();
+    assert_ne!(name(&first), name(&second));
+    assert_eq!(name(&IoLoop::current()), name(&second));
+    first.make_current();
+    assert_eq!(current(), Some(name(&first)));
+}
+
+#[test]
+fn a_loop_told_not_to_become_current_leaves_the_present_one() {
+    let quiet = quiet_loop();
+    assert_eq!(current(), None);
+    let first = new_loop();
+    let _other = quiet_loop();
+    assert_eq!(current(), Some(name(&first)));
+    quiet.make_current();
+    assert_eq!(current(), Some(name(&quiet)));
+}
+
+#[test]
+fn clearing_leaves_the_thread_without_and_may_be_repeated() {
+    let _first = new_loop();
+    IoLoop::clear_current();
+    assert_eq!(current(), None);
+    IoLoop::clear_current();
+    assert_eq!(current(), None);
+}
+
+#[test]
+fn being_current_does_not_keep_a_loop_alive() {
+    let first = new_loop();
+    let handle = first.handle();
+    drop(first);
+    assert_eq!(current(), None);
+    assert!(!handle.add_callback(|| {}));
+}
+
+#[test]
+fn each_thread_has_a_current_loop_of_its_own() {
+    let first = new_loop();
+    let other = thread::spawn(|| {
+        assert_eq!(current(), None);
+        let second = new_loop();
+        assert_eq!(current(), Some(name(&second)));
+        name(&second)
+    });
+    assert_ne!(other.join().unwrap(), name(&first));
+    assert_eq!(current(), Some(name(&first)));
+}
+
+/// A callback that asserts that `expected` is current, and counts.
+fn expecting(expected: &IoLoop, count: &Count) -> impl FnOnce() + use<> {
+    let (expected, count) = (name(expected), count.clone());
+    move || {
+        assert_eq!(current(), Some(expected));
+        count.hit();
+    }
+}
+
+#[test]
+fn a_loop_is_current_while_it_runs_and_the_previous_one_is_restored() {
+    let first = new_loop();
+    let second = quiet_loop();
+    let count = Count::new();
+    for runs in 1..=3 {
+        second.add_callback(expecting(&second, &count));
+        second.add_callback(|| IoLoop::current().stop());
+        second.start().unwrap();
+        assert_eq!((current(), count.get()), (Some(name(&first)), runs));
+    }
+    second.add_callback(expecting(&second, &count));
+    turn(&second);
+    assert_eq!((current(), count.get()), (Some(name(&first)), 4));
+}
+
+#[test]
+fn a_thread_has_no_current_loop_after_running_one_that_was_not() {
+    let quiet = quiet_loop();
+    let count = Count::new();
+    quiet.add_callback(expecting(&quiet, &count));
+    turn(&quiet);
+    assert_eq!((current(), count.get()), (None, 1));
+}
+
+#[test]
+fn a_loop_run_inside_another_is_current_until_it_ends() {
+    let outer = new_loop();
+    let inner = quiet_loop();
+    let count = Count::new();
+    let before = expecting(&outer, &count);
+    let within = expecting(&inner, &count);
+    let after = expecting(&outer, &count);
+    outer.add_callback(move || {
+        before();
+        inner.add_callback(within);
+        turn(&inner);
+        after();
+    });
+    turn(&outer);
+    assert_eq!(count.get(), 3);
+}
+
+#[test]
+fn what_a_callback_makes_current_lasts_until_the_run_ends() {
+    let outer = new_loop();
+    let other = quiet_loop();
+    let count = Count::new();
+    let (made, expected) = (other.clone(), expecting(&other, &count));
+    outer.add_callback(move || made.make_current());
+    outer.add_callback(expected);
+    turn(&outer);
+    assert_eq!((current(), count.get()), (Some(name(&outer)), 1));
+}
+
+#[test]
+fn a_refused_start_leaves_the_current_loop_alone() {
+    let first = new_loop();
+    let closed = quiet_loop();
+    closed.close(false).unwrap();
+    assert!(closed.start().is_err());
+    assert_eq!(current(), Some(name(&first)));
+}
+
+#[test]
+fn the_previous_loop_is_restored_when_a_panic_leaves_the_run() {
+    let first = new_loop();
+    let second = new_loop();
+    first.make_current();
+    second.add_callback(|| panic!("on purpose"));
+    let run = std::panic::AssertUnwindSafe(|| second.start());
+    assert!(catch_unwind(run).is_err());
+    assert_eq!(current(), Some(name(&first)));
+    let count = Count::new();
+    second.add_callback(expecting(&second, &count));
+    turn(&second);
+    assert_eq!(count.get(), 1);
+}

@@ -1,0 +1,362 @@
+//! Panics in user code: caught and reported, or let through.
+
+mod support;
+
+use ringloop::{CallbackKind, Events, IoLoop, Panics, PeriodicCallback, Trigger};
+use std::cell::RefCell;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+use support::{Count, OnDrop, Trace, new_loop, pair, ready_pair, turn, turn_until};
+
+type Reports = Rc<RefCell<Vec<(CallbackKind, u32, String)>>>;
+
+/// A loop that catches panics, and what its hook was told: kind, line and message.
+fn catching_loop() -> (IoLoop, Reports) {
+    support::watchdog();
+    let reports = Reports::default();
+    let told = reports.clone();
+    let io_loop = IoLoop::builder()
+        .panic_hook(move |report| {
+            assert!(report.origin.site.file().ends_with("panics.rs"));
+            assert!(report.origin.type_name.contains("panics::"));
+            let message = report.message().to_owned();
+            told.borrow_mut().push((report.origin.kind, report.origin.site.line(), message));
+        })
+        .build()
+        .unwrap();
+    (io_loop, reports)
+}
+
+/// That all of these panics were reported, in this order, and no others.
+#[track_caller]
+fn assert_reported(io_loop: &IoLoop, reports: &Reports, expected: &[(CallbackKind, u32, &str)]) {
+    let told = reports.take();
+    let told: Vec<_> = told.iter().map(|(kind, line, text)| (*kind, *line, &text[..])).collect();
+    assert_eq!(told, expected);
+    assert!(io_loop.metrics().panics >= expected.len() as u64);
+}
+
+#[test]
+fn a_panic_in_a_callback_is_reported_and_the_rest_runs() {
+    let (io_loop, reports) = catching_loop();
+    let count = Count::new();
+    io_loop.add_callback(|| panic!("number {}", 1));
+    let line = line!() - 1;
+    io_loop.add_callback(count.counter());
+    turn(&io_loop);
+    assert_eq!(count.get(), 1);
+    assert_reported(&io_loop, &reports, &[(CallbackKind::Callback, line, "number 1")]);
+    assert_eq!(io_loop.metrics().panics, 1);
+}
+
+#[test]
+fn a_panic_in_a_posted_callback_is_reported() {
+    let (io_loop, reports) = catching_loop();
+    let (handle, line) = (io_loop.handle(), line!() + 1);
+    let post = move || assert!(handle.add_callback(|| panic!("posted")));
+    thread::spawn(post).join().unwrap();
+    turn(&io_loop);
+    assert_reported(&io_loop, &reports, &[(CallbackKind::Callback, line, "posted")]);
+}
+
+#[test]
+fn a_panic_in_a_timeout_is_reported_and_the_rest_runs() {
+    let (io_loop, reports) = catching_loop();
+    let count = Count::new();
+    io_loop.call_later(Duration::ZERO, || panic!("in a timeout"));
+    let line = line!() - 1;
+    io_loop.call_later(Duration::ZERO, count.counter());
+    turn(&io_loop);
+    assert_eq!(count.get(), 1);
+    assert_reported(&io_loop, &reports, &[(CallbackKind::Timeout, line, "in a timeout")]);
+}
+
+#[test]
+fn a_handler_that_panics_every_time_stays_registered_and_holds_nobody_up() {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let (io_loop, reports) = catching_loop();
+        let good = Count::new();
+        let (bad_stream, mut bad_peer) = ready_pair();
+        let (good_stream, _good_peer) = ready_pair();
+        let fd = bad_stream.as_raw_fd();
+        let bad = |_: &mut UnixStream, _| panic!("again");
+        io_loop.add_handler_with(bad_stream, Events::READ, trigger, bad).unwrap();
+        let line = line!() - 1;
+        io_loop.add_handler(good_stream, Events::READ, good.handler()).unwrap();
+        for turns in 1..=5 {
+            std::io::Write::write_all(&mut bad_peer, b"x").unwrap();
+            turn(&io_loop);
+            assert_eq!(good.get(), turns);
+            assert_reported(&io_loop, &reports, &[(CallbackKind::Handler(fd), line, "again")]);
+        }
+        assert_eq!((io_loop.metrics().handlers, io_loop.metrics().panics), (2, 5));
+        assert!(io_loop.remove_handler(&fd));
+    }
+}
+
+#[test]
+fn a_panic_in_a_periodic_callback_does_not_end_the_series() {
+    let (io_loop, reports) = catching_loop();
+    let panics = || panic!("periodic");
+    let periodic = PeriodicCallback::new(panics, Duration::from_millis(1)).unwrap();
+    let line = line!() - 1;
+    periodic.start().unwrap();
+    turn_until(&io_loop, || reports.borrow().len() >= 3);
+    assert!(periodic.is_running());
+    periodic.stop();
+    reports.borrow_mut().truncate(3);
+    assert_reported(&io_loop, &reports, &[(CallbackKind::Periodic, line, "periodic"); 3]);
+}
+
+#[test]
+fn the_default_hook_lets_the_loop_go_on() {
+    support::watchdog();
+    let io_loop = IoLoop::new().unwrap();
+    let count = Count::new();
+    io_loop.add_callback(|| panic!("on purpose"));
+    io_loop.add_callback(|| panic_any(7));
+    io_loop.add_callback(count.counter());
+    turn(&io_loop);
+    assert_eq!((count.get(), io_loop.metrics().panics), (1, 2));
+}
+
+#[test]
+fn a_payload_that_is_not_text_is_reported() {
+    let (io_loop, reports) = catching_loop();
+    io_loop.add_callback(|| panic_any(7));
+    turn(&io_loop);
+    assert_eq!(reports.borrow()[0].2, "a payload that is not text");
+}
+
+#[test]
+fn a_panic_after_stop_does_not_undo_the_stop() {
+    let (io_loop, reports) = catching_loop();
+    io_loop.add_callback(|| {
+        IoLoop::current().stop();
+        panic!("and out");
+    });
+    io_loop.start().unwrap();
+    assert_eq!(reports.borrow().len(), 1);
+}
+
+fn panic_on_drop() -> OnDrop<impl FnMut()> {
+    OnDrop(|| panic!("in a destructor"))
+}
+
+#[test]
+fn a_panic_in_the_destructor_of_what_ran_is_reported() {
+    let (io_loop, reports) = catching_loop();
+    let count = Count::new();
+    let (in_callback, in_timeout) = (panic_on_drop(), panic_on_drop());
+    io_loop.add_callback(move || {
+        let _ = &in_callback;
+    });
+    io_loop.call_later(Duration::ZERO, move || {
+        let _ = &in_timeout;
+    });
+    io_loop.add_callback(count.counter());
+    io_loop.call_later(Duration::ZERO, count.counter());
+    turn(&io_loop);
+    assert_eq!((count.get(), reports.borrow().len()), (2, 2));
+    assert!(reports.borrow().iter().all(|(_, _, message)| message == "in a destructor"));
+}
+
+struct Bomb {
+    stream: UnixStream,
+    _on_drop: OnDrop<Box<dyn FnMut()>>,
+}
+
+impl AsRawFd for Bomb {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+fn ready_bomb() -> (Bomb, UnixStream) {
+    let (stream, peer) = ready_pair();
+    (Bomb { stream, _on_drop: OnDrop(Box::new(|| panic!("in a source"))) }, peer)
+}
+
+#[test]
+fn a_panic_in_the_destructor_of_a_source_that_removed_itself_is_reported() {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let (io_loop, reports) = catching_loop();
+        let ((first, _peer), (second, _other_peer)) = (ready_bomb(), ready_bomb());
+        for bomb in [first, second] {
+            let handler = |bomb: &mut Bomb, _| assert!(IoLoop::current().remove_handler(bomb));
+            io_loop.add_handler_with(bomb, Events::READ, trigger, handler).unwrap();
+        }
+        turn(&io_loop);
+        turn(&io_loop);
+        assert_eq!((reports.borrow().len(), io_loop.metrics().handlers), (2, 0));
+    }
+}
+
+#[test]
+fn a_panic_in_the_destructor_of_a_source_that_a_callback_removed_is_reported() {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let (io_loop, reports) = catching_loop();
+        let (bomb, _peer) = ready_bomb();
+        let fd = bomb.as_raw_fd();
+        io_loop.add_handler_with(bomb, Events::READ, trigger, |_, _| {}).unwrap();
+        turn(&io_loop);
+        io_loop.add_callback(move || assert!(IoLoop::current().remove_handler(&fd)));
+        turn(&io_loop);
+        assert_eq!((reports.borrow().len(), io_loop.metrics().handlers), (1, 0));
+    }
+}
+
+#[test]
+fn a_panic_in_the_destructor_of_a_cancelled_timeout_goes_to_whoever_cancelled_it() {
+    let (io_loop, reports) = catching_loop();
+    let count = Count::new();
+    let on_drop = panic_on_drop();
+    let timeout = io_loop.call_later(Duration::ZERO, move || drop(on_drop));
+    let cancel = AssertUnwindSafe(|| io_loop.remove_timeout(timeout));
+    assert!(catch_unwind(cancel).is_err());
+    io_loop.call_later(Duration::ZERO, count.counter());
+    turn(&io_loop);
+    assert_eq!((count.get(), reports.borrow().len(), io_loop.metrics().timeouts), (1, 0, 1));
+}
+
+#[test]
+fn a_hook_that_panics_ends_neither_the_loop_nor_later_reports() {
+    support::watchdog();
+    let told = Count::new();
+    let calls = told.clone();
+    let hook = move |_: &ringloop::PanicReport<'_>| {
+        calls.hit();
+        panic!("in the hook");
+    };
+    let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+    let ran = Count::new();
+    for _ in 0..3 {
+        io_loop.add_callback(|| panic!("on purpose"));
+        io_loop.add_callback(ran.counter());
+    }
+    turn(&io_loop);
+    assert_eq!((told.get(), ran.get()), (3, 3));
+}
+
+#[test]
+fn a_payload_whose_destructor_panics_ends_nothing() {
+    let (io_loop, reports) = catching_loop();
+    let count = Count::new();
+    io_loop.add_callback(|| panic_any(panic_on_drop_sent()));
+    io_loop.add_callback(count.counter());
+    turn(&io_loop);
+    assert_eq!((count.get(), reports.borrow().len()), (1, 1));
+}
+
+fn panic_on_drop_sent() -> OnDrop<impl FnMut() + Send> {
+    OnDrop(|| panic!("in a payload"))
+}
+
+#[test]
+fn a_hook_may_use_the_loop_and_remove_the_handler_that_panicked() {
+    support::watchdog();
+    let count = Count::new();
+    let ran = count.clone();
+    let hook = move |report: &ringloop::PanicReport<'_>| {
+        let io_loop = IoLoop::current();
+        if let CallbackKind::Handler(fd) = report.origin.kind {
+            assert!(io_loop.remove_handler(&fd));
+        }
+        io_loop.add_callback(ran.counter());
+        io_loop.call_later(Duration::ZERO, ran.counter());
+    };
+    let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+    let (stream, peer) = ready_pair();
+    io_loop.add_handler(stream, Events::READ, |_, _| panic!("on purpose")).unwrap();
+    turn(&io_loop);
+    drop(peer);
+    turn(&io_loop);
+    assert_eq!((count.get(), io_loop.metrics().handlers), (2, 0));
+}
+
+/// That a panic comes out of `start`, and the loop can be started again.
+fn assert_lets_through(io_loop: &IoLoop) {
+    let run = AssertUnwindSafe(|| io_loop.start());
+    let payload = catch_unwind(run).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"let through"));
+    assert_eq!(io_loop.metrics().panics, 0);
+}
+
+#[test]
+fn a_panic_let_through_loses_no_other_callback_and_no_timeout() {
+    let io_loop = new_loop();
+    let trace = Trace::new();
+    io_loop.add_callback(trace.mark("first"));
+    io_loop.add_callback(|| panic!("let through"));
+    io_loop.add_callback(trace.mark("second"));
+    io_loop.call_later(Duration::ZERO, trace.mark("third"));
+    io_loop.call_later(Duration::ZERO, || panic!("let through"));
+    io_loop.call_later(Duration::ZERO, trace.mark("fourth"));
+    assert_lets_through(&io_loop);
+    assert_eq!(trace.take(), ["first"]);
+    assert_lets_through(&io_loop);
+    assert_eq!(trace.take(), ["second", "third"]);
+    io_loop.add_callback(|| IoLoop::current().stop());
+    io_loop.start().unwrap();
+    assert_eq!(trace.take(), ["fourth"]);
+}
+
+#[test]
+fn a_panic_let_through_keeps_its_handler_and_the_rest_of_the_batch() {
+    let io_loop = new_loop();
+    let calls = Count::new();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let (stream, peer) = ready_pair();
+        peers.push(peer);
+        let calls = calls.clone();
+        let handler = move |stream: &mut UnixStream, _| {
+            support::drain(stream);
+            calls.hit();
+            panic!("let through");
+        };
+        io_loop.add_handler(stream, Events::READ, handler).unwrap();
+    }
+    for served in 1..=3 {
+        assert_lets_through(&io_loop);
+        assert_eq!((calls.get(), io_loop.metrics().handlers), (served, 3));
+    }
+    std::io::Write::write_all(&mut peers[0], b"x").unwrap();
+    assert_lets_through(&io_loop);
+    assert_eq!(calls.get(), 4);
+}
+
+#[test]
+fn a_panic_let_through_does_not_end_a_periodic_callback() {
+    let io_loop = new_loop();
+    let panics = || panic!("let through");
+    let periodic = PeriodicCallback::new(panics, Duration::from_millis(1)).unwrap();
+    periodic.start().unwrap();
+    for _ in 0..3 {
+        assert_lets_through(&io_loop);
+    }
+    assert!(periodic.is_running());
+}
+
+#[test]
+fn a_handler_that_removed_itself_and_panicked_is_dropped() {
+    for panics in [Panics::Catch, Panics::Propagate] {
+        support::watchdog();
+        let io_loop = IoLoop::builder().panics(panics).build().unwrap();
+        let (stream, peer) = pair();
+        let handler = |stream: &mut UnixStream, _| {
+            IoLoop::current().remove_handler(stream);
+            panic!("let through");
+        };
+        io_loop.add_handler(stream, Events::WRITE, handler).unwrap();
+        let run = AssertUnwindSafe(|| io_loop.turn(Some(Duration::ZERO)));
+        assert_eq!(catch_unwind(run).is_err(), panics == Panics::Propagate);
+        assert!(support::at_end(&peer));
+        turn(&io_loop);
+        assert_eq!(io_loop.metrics().handlers, 0);
+    }
+}

@@ -1,0 +1,269 @@
+//! `PeriodicCallback`: its grid, its overruns, and its one chain.
+//!
+//! Lower bounds hold for every call: the loop may be late, never early. Calls that come in the
+//! same period, or that two chains make, break them.
+
+mod support;
+
+use ringloop::{IoLoop, PeriodicCallback};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use support::{Count, OnDrop, new_loop, turn, turn_until};
+
+const PERIOD: Duration = Duration::from_millis(4);
+
+/// When calls began.
+type Times = Rc<RefCell<Vec<Instant>>>;
+
+/// Keeps the loop busy, as a slow callback does.
+fn hold(time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// A series that writes down when it is called, and takes `time` each time.
+fn timed(period: Duration, time: Duration) -> (PeriodicCallback, Times) {
+    let times = Times::default();
+    let called = times.clone();
+    let callback = move || {
+        called.borrow_mut().push(Instant::now());
+        hold(time);
+    };
+    (PeriodicCallback::new(callback, period).unwrap(), times)
+}
+
+/// Runs a series until `calls` calls; when they came, from a little before its start.
+fn run(periodic: &PeriodicCallback, times: &Times, calls: usize) -> Vec<Duration> {
+    let io_loop = IoLoop::current();
+    times.borrow_mut().clear();
+    let began = Instant::now();
+    periodic.start().unwrap();
+    turn_until(&io_loop, || times.borrow().len() >= calls);
+    periodic.stop();
+    times.borrow().iter().map(|time| time.duration_since(began)).collect()
+}
+
+#[test]
+fn the_first_call_comes_one_period_after_the_start_and_each_other_one_later() {
+    let _io_loop = new_loop();
+    let (periodic, times) = timed(PERIOD, Duration::ZERO);
+    for (index, time) in run(&periodic, &times, 10).into_iter().enumerate() {
+        assert!(time >= PERIOD * (index as u32 + 1), "call {index} after {time:?}");
+    }
+}
+
+#[test]
+fn neither_lateness_nor_run_time_makes_it_drift() {
+    let _io_loop = new_loop();
+    let (periodic, times) = timed(2 * PERIOD, PERIOD);
+    // With drift, eight calls take at least 8 * 3 - 1 periods of 4 ms, in place of 16.
+    let best = (0..8).map(|_| *run(&periodic, &times, 8).last().unwrap()).min().unwrap();
+    assert!(best >= 16 * PERIOD);
+    assert!(best < 20 * PERIOD, "{best:?} at best");
+}
+
+#[test]
+fn an_overrun_skips_whole_periods() {
+    let _io_loop = new_loop();
+    // Each call begins on the grid at the earliest, and covers the next two ticks.
+    let (periodic, times) = timed(PERIOD, PERIOD * 5 / 2);
+    for (index, time) in run(&periodic, &times, 6).into_iter().enumerate() {
+        assert!(time >= PERIOD * (3 * index as u32 + 1), "call {index} after {time:?}");
+    }
+}
+
+#[test]
+fn an_overrun_is_not_made_up_for() {
+    let io_loop = new_loop();
+    let count = Count::new();
+    let periodic = PeriodicCallback::new(count.counter(), PERIOD).unwrap();
+    periodic.start().unwrap();
+    io_loop.add_callback(|| hold(10 * PERIOD));
+    turn(&io_loop);
+    // Due ten times over by now. Twice if it was due in the first turn, too.
+    turn(&io_loop);
+    assert!((1..=2).contains(&count.get()), "{} calls", count.get());
+}
+
+#[test]
+fn jitter_stays_within_its_window() {
+    let _io_loop = new_loop();
+    for jitter in [0.0, 0.5, 1.0] {
+        let (periodic, times) = timed(PERIOD, Duration::ZERO);
+        let periodic = periodic.with_jitter(jitter).unwrap();
+        let shortest = PERIOD.mul_f64(1.0 - jitter / 2.0);
+        for (index, time) in run(&periodic, &times, 8).into_iter().enumerate() {
+            // A nanosecond a step may be lost to rounding.
+            let earliest = shortest * (index as u32 + 1) - Duration::from_nanos(index as u64 + 1);
+            assert!(time >= earliest, "call {index} after {time:?} with jitter {jitter}");
+        }
+    }
+}
+
+#[test]
+fn a_series_with_jitter_keeps_its_pace_on_the_whole() {
+    let _io_loop = new_loop();
+    let (periodic, times) = timed(PERIOD, Duration::ZERO);
+    let periodic = periodic.with_jitter(0.2).unwrap();
+    let best = (0..5).map(|_| *run(&periodic, &times, 8).last().unwrap()).min().unwrap();
+    assert!(best < 12 * PERIOD, "{best:?} at best");
+}
+
+#[test]
+fn starting_twice_makes_one_chain() {
+    let io_loop = new_loop();
+    let (periodic, times) = timed(PERIOD, Duration::ZERO);
+    let began = Instant::now();
+    periodic.start().unwrap();
+    periodic.start().unwrap();
+    assert_eq!(io_loop.metrics().timeouts_pending, 1);
+    turn_until(&io_loop, || times.borrow().len() >= 6);
+    for (index, time) in times.borrow().iter().enumerate() {
+        assert!(time.duration_since(began) >= PERIOD * (index as u32 + 1), "call {index}");
+    }
+    periodic.stop();
+    assert_eq!(io_loop.metrics().timeouts_pending, 0);
+}
+
+#[test]
+fn stopping_and_starting_again_makes_one_chain() {
+    let io_loop = new_loop();
+    let (periodic, times) = timed(PERIOD, Duration::ZERO);
+    for _ in 0..10 {
+        periodic.start().unwrap();
+        periodic.stop();
+        periodic.stop();
+    }
+    assert_eq!(io_loop.metrics().timeouts_pending, 0);
+    for (index, time) in run(&periodic, &times, 6).into_iter().enumerate() {
+        assert!(time >= PERIOD * (index as u32 + 1), "call {index} after {time:?}");
+    }
+    assert_eq!(io_loop.metrics().timeouts_pending, 0);
+}
+
+/// A series that does something to itself in every call.
+fn reflexive(act: impl Fn(&PeriodicCallback) + 'static) -> (Rc<PeriodicCallback>, Times) {
+    let times = Times::default();
+    let called = times.clone();
+    let series = Rc::new_cyclic(|own: &std::rc::Weak<PeriodicCallback>| {
+        let own = own.clone();
+        let callback = move || {
+            called.borrow_mut().push(Instant::now());
+            act(&own.upgrade().unwrap());
+        };
+        PeriodicCallback::new(callback, PERIOD).unwrap()
+    });
+    (series, times)
+}
+
+#[test]
+fn stopping_and_starting_inside_its_own_call_makes_one_chain() {
+    let _io_loop = new_loop();
+    let (periodic, times) = reflexive(|periodic| {
+        for _ in 0..3 {
+            periodic.stop();
+            periodic.start().unwrap();
+        }
+    });
+    for (index, time) in run(&periodic, &times, 6).into_iter().enumerate() {
+        assert!(time >= PERIOD * (index as u32 + 1), "call {index} after {time:?}");
+    }
+    assert_eq!(IoLoop::current().metrics().timeouts_pending, 0);
+}
+
+#[test]
+fn stopping_inside_its_own_call_ends_the_series() {
+    let io_loop = new_loop();
+    let (periodic, times) = reflexive(PeriodicCallback::stop);
+    for runs in 1..=3 {
+        periodic.start().unwrap();
+        turn_until(&io_loop, || times.borrow().len() == runs);
+        assert!(!periodic.is_running());
+        assert_eq!(io_loop.metrics().timeouts_pending, 0);
+    }
+}
+
+#[test]
+fn a_stopped_series_is_not_called_although_it_was_due() {
+    let io_loop = new_loop();
+    let count = Count::new();
+    let periodic = Rc::new(PeriodicCallback::new(count.counter(), PERIOD).unwrap());
+    periodic.start().unwrap();
+    assert!(periodic.is_running());
+    hold(2 * PERIOD);
+    let stopped = periodic.clone();
+    io_loop.add_callback(move || stopped.stop());
+    turn(&io_loop);
+    io_loop.turn(Some(2 * PERIOD)).unwrap();
+    turn(&io_loop);
+    assert_eq!((count.get(), periodic.is_running()), (0, false));
+}
+
+#[test]
+fn dropping_it_stops_it_and_drops_its_closure() {
+    let io_loop = new_loop();
+    let (count, dropped) = (Count::new(), Count::new());
+    let (mut call, on_drop) = (count.counter(), OnDrop(dropped.counter()));
+    let callback = move || {
+        let _ = &on_drop;
+        call();
+    };
+    let periodic = PeriodicCallback::new(callback, PERIOD).unwrap();
+    periodic.start().unwrap();
+    drop(periodic);
+    assert_eq!((dropped.get(), io_loop.metrics().timeouts_pending), (1, 0));
+    io_loop.turn(Some(2 * PERIOD)).unwrap();
+    turn(&io_loop);
+    assert_eq!(count.get(), 0);
+}
+
+#[test]
+fn dropping_it_inside_its_own_call_is_fine() {
+    let io_loop = new_loop();
+    let (count, dropped) = (Count::new(), Count::new());
+    let own: Rc<RefCell<Option<PeriodicCallback>>> = Rc::default();
+    let (cell, hit, on_drop) = (own.clone(), count.clone(), OnDrop(dropped.counter()));
+    let callback = move || {
+        let _ = &on_drop;
+        drop(cell.take());
+        hit.hit();
+    };
+    own.replace(Some(PeriodicCallback::new(callback, PERIOD).unwrap()));
+    own.borrow().as_ref().unwrap().start().unwrap();
+    turn_until(&io_loop, || dropped.get() == 1);
+    assert_eq!((count.get(), io_loop.metrics().timeouts_pending), (1, 0));
+}
+
+#[test]
+fn a_series_that_runs_another_loop_in_its_call_is_not_entered_again() {
+    let io_loop = new_loop();
+    let inner = IoLoop::builder().make_current(false).build().unwrap();
+    let (depth, calls) = (Rc::new(RefCell::new(())), Count::new());
+    let (busy, hit, nested) = (depth.clone(), calls.clone(), inner.clone());
+    let callback = move || {
+        let _busy = busy.try_borrow_mut().expect("never two calls at once");
+        hit.hit();
+        nested.turn(Some(2 * PERIOD)).unwrap();
+    };
+    let periodic = PeriodicCallback::new(callback, PERIOD).unwrap();
+    periodic.start().unwrap();
+    turn_until(&io_loop, || calls.get() >= 3);
+}
+
+#[test]
+fn it_runs_on_the_loop_that_is_current_at_its_start() {
+    let first = new_loop();
+    let (periodic, times) = timed(PERIOD, Duration::ZERO);
+    let second = new_loop();
+    periodic.start().unwrap();
+    let pending = |io_loop: &IoLoop| io_loop.metrics().timeouts_pending;
+    assert_eq!((pending(&first), pending(&second)), (0, 1));
+    turn_until(&second, || times.borrow().len() == 2);
+    periodic.stop();
+    first.make_current();
+    periodic.start().unwrap();
+    assert_eq!((pending(&first), pending(&second)), (1, 0));
+}

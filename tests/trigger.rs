@@ -1,0 +1,160 @@
+//! Edge-triggered handlers: once per wake-up, and nothing lost.
+
+mod support;
+
+use ringloop::{Events, IoLoop, Trigger};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use support::{Count, Masks, drain, new_loop, pair, ready_pair, turn};
+
+#[test]
+fn an_edge_handler_is_not_called_again_for_what_it_left_unread() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = ready_pair();
+    let count = Count::new();
+    io_loop.add_handler_with(stream, Events::READ, Trigger::Edge, count.handler()).unwrap();
+    for _ in 0..5 {
+        turn(&io_loop);
+        assert_eq!(count.get(), 1);
+    }
+    for wake_ups in 2..=5 {
+        peer.write_all(b"more").unwrap();
+        for _ in 0..3 {
+            turn(&io_loop);
+            assert_eq!(count.get(), wake_ups);
+        }
+    }
+}
+
+#[test]
+fn a_level_handler_added_with_its_trigger_is_called_again() {
+    let io_loop = new_loop();
+    let (stream, _peer) = ready_pair();
+    let count = Count::new();
+    io_loop.add_handler_with(stream, Events::READ, Trigger::Level, count.handler()).unwrap();
+    for turns in 1..=5 {
+        turn(&io_loop);
+        assert_eq!(count.get(), turns);
+    }
+}
+
+#[test]
+fn wake_ups_of_one_turn_come_as_one_call_with_a_merged_mask() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = pair();
+    let masks = Masks::new();
+    io_loop.add_handler_with(stream, Events::READ, Trigger::Edge, masks.handler()).unwrap();
+    turn(&io_loop);
+    assert!(masks.take().is_empty());
+    peer.write_all(b"one").unwrap();
+    peer.write_all(b"two").unwrap();
+    drop(peer);
+    turn(&io_loop);
+    assert_eq!(masks.take(), [Events::READ | Events::ERROR]);
+    turn(&io_loop);
+    assert!(masks.take().is_empty());
+}
+
+#[test]
+fn an_edge_handler_that_drains_gets_every_byte() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = pair();
+    let (bytes, wanted) = (Count::new(), 100_000);
+    let got = bytes.clone();
+    let handler = move |stream: &mut _, _| {
+        for _ in 0..drain(stream) {
+            got.hit();
+        }
+        if got.get() == wanted {
+            IoLoop::current().stop();
+        }
+    };
+    io_loop.add_handler_with(stream, Events::READ, Trigger::Edge, handler).unwrap();
+    let writer = std::thread::spawn(move || {
+        peer.set_nonblocking(false).unwrap();
+        for piece in [0; 100_000].chunks(777) {
+            peer.write_all(piece).unwrap();
+        }
+        peer
+    });
+    io_loop.start().unwrap();
+    assert_eq!(bytes.get(), wanted);
+    drop(writer.join().unwrap());
+}
+
+#[test]
+fn updating_an_edge_handler_reports_again_what_is_ready() {
+    let io_loop = new_loop();
+    let (stream, _peer) = ready_pair();
+    let (masks, fd) = (Masks::new(), stream.as_raw_fd());
+    io_loop.add_handler_with(stream, Events::READ, Trigger::Edge, masks.handler()).unwrap();
+    for asked in [Events::READ, Events::READ, Events::READ | Events::WRITE] {
+        turn(&io_loop);
+        let told = masks.take();
+        assert!(matches!(told[..], [events] if events.contains(Events::READ)), "{told:?}");
+        turn(&io_loop);
+        assert!(masks.take().is_empty());
+        io_loop.update_handler(&fd, asked).unwrap();
+    }
+    turn(&io_loop);
+    assert_eq!(masks.take(), [Events::READ | Events::WRITE]);
+}
+
+#[test]
+fn an_edge_handler_is_told_only_what_it_asked_for() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = pair();
+    let masks = Masks::new();
+    io_loop.add_handler_with(stream, Events::READ, Trigger::Edge, masks.handler()).unwrap();
+    for _ in 0..3 {
+        turn(&io_loop);
+        assert!(masks.take().is_empty());
+        peer.write_all(b"x").unwrap();
+        turn(&io_loop);
+        assert_eq!(masks.take(), [Events::READ]);
+    }
+}
+
+#[test]
+fn room_to_write_is_an_edge_for_a_full_socket() {
+    let io_loop = new_loop();
+    let (mut stream, mut peer) = pair();
+    while stream.write(&[0; 4096]).is_ok() {}
+    let masks = Masks::new();
+    io_loop.add_handler_with(stream, Events::WRITE, Trigger::Edge, masks.handler()).unwrap();
+    turn(&io_loop);
+    assert!(masks.take().is_empty());
+    while peer.read(&mut [0; 65536]).is_ok() {}
+    turn(&io_loop);
+    assert_eq!(masks.take(), [Events::WRITE]);
+}
+
+#[test]
+fn a_hang_up_reaches_an_edge_handler_that_is_paused() {
+    let io_loop = new_loop();
+    let (stream, peer) = pair();
+    let masks = Masks::new();
+    io_loop.add_handler_with(stream, Events::NONE, Trigger::Edge, masks.handler()).unwrap();
+    turn(&io_loop);
+    drop(peer);
+    for _ in 0..5 {
+        turn(&io_loop);
+    }
+    assert_eq!(masks.take(), [Events::ERROR]);
+}
+
+#[test]
+fn a_paused_edge_handler_is_told_of_what_came_meanwhile_when_it_is_resumed() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = pair();
+    let (masks, fd) = (Masks::new(), stream.as_raw_fd());
+    io_loop.add_handler_with(stream, Events::READ, Trigger::Edge, masks.handler()).unwrap();
+    turn(&io_loop);
+    io_loop.update_handler(&fd, Events::NONE).unwrap();
+    peer.write_all(b"meanwhile").unwrap();
+    turn(&io_loop);
+    assert!(masks.take().is_empty());
+    io_loop.update_handler(&fd, Events::READ).unwrap();
+    turn(&io_loop);
+    assert_eq!(masks.take(), [Events::READ]);
+}
