@@ -1,4 +1,4 @@
-//! [`IoLoop`], as its users see it. What a turn does is in [`core`](self::core).
+//! [`IoLoop`], as its users see it. What a turn does is in [`core`].
 
 mod core;
 mod current;

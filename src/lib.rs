@@ -1,4 +1,121 @@
-//! Tornado's `IOLoop` on io_uring.
+//! Tornado's `IOLoop` on io_uring: an event loop for Linux servers.
+//!
+//! A loop calls closures of yours: *handlers* when a file descriptor is ready, *timeouts* when it is
+//! time, *callbacks* as soon as it gets round to them. There is one loop per thread, each with a
+//! ring of its own.
+//!
+//! # The loop in five minutes
+//!
+//! **Callbacks and timeouts.** A loop is made, given something to do, and started. It runs until
+//! something stops it. Closures that run on it find it with [`IoLoop::current`].
+//!
+//! ```
+//! use ringloop::IoLoop;
+//! use std::time::Duration;
+//!
+//! let io_loop = IoLoop::new()?;
+//! io_loop.add_callback(|| println!("first"));
+//! io_loop.call_later(Duration::from_millis(10), || {
+//!     println!("last");
+//!     IoLoop::current().stop();
+//! });
+//! io_loop.start()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! **Handlers.** [`IoLoop::add_handler`] hands a source to the loop, which owns it from then on, and
+//! names the [`Events`] to wait for. The handler gets the source back at each call, and what it is
+//! ready for. It removes itself when it is done, which also closes the source.
+//!
+//! ```
+//! use ringloop::{Events, IoLoop};
+//! use std::io::{Read, Write};
+//! use std::os::unix::net::UnixStream;
+//!
+//! let io_loop = IoLoop::new()?;
+//! let (stream, mut peer) = UnixStream::pair()?;
+//! stream.set_nonblocking(true)?;
+//! io_loop.add_handler(stream, Events::READ, |stream, events| {
+//!     let mut buffer = [0; 1024];
+//!     match stream.read(&mut buffer) {
+//!         Ok(length @ 1..) => println!("{events:?}: {length} bytes"),
+//!         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+//!         _ => {
+//!             IoLoop::current().remove_handler(stream);
+//!             IoLoop::current().stop();
+//!         }
+//!     }
+//! })?;
+//! peer.write_all(b"hello")?;
+//! drop(peer);
+//! io_loop.start()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! [`IoLoop::update_handler`] changes what it waits for: `WRITE` only while there is something that
+//! could not be sent, [`Events::NONE`] while it is to rest. Make sources non-blocking: a handler that
+//! blocks holds up everything else on the loop. ([`Builder::slow_callback`] finds those that do.)
+//!
+//! **Other threads.** An [`IoLoop`] stays on its thread; its [`LoopHandle`] goes anywhere.
+//!
+//! ```
+//! use ringloop::IoLoop;
+//!
+//! let io_loop = IoLoop::new()?;
+//! let handle = io_loop.handle();
+//! let worker = std::thread::spawn(move || {
+//!     let result = 6 * 7;
+//!     handle.add_callback(move || {
+//!         println!("{result}");
+//!         IoLoop::current().stop();
+//!     });
+//! });
+//! io_loop.start()?;
+//! # worker.join().unwrap();
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # A turn
+//!
+//! 1. The callbacks that were queued when the turn began.
+//! 2. The timeouts that were due when the turn began, earliest first.
+//! 3. One `io_uring_enter`: it submits what the turn has changed, and waits for what comes next.
+//! 4. The handlers of what is ready, once each, with all that is ready in one mask.
+//!
+//! What is added by a callback or timeout waits for the next turn, after a look at the kernel: no
+//! amount of callbacks starves the handlers, nor the other way round. [`IoLoop::stop`] lets the turn
+//! finish.
+//!
+//! # What is guaranteed
+//!
+//! * Handlers are **level-triggered**: one that leaves data unread is called again in the next turn.
+//!   [`Trigger::Edge`] is a choice.
+//! * [`IoLoop::remove_handler`] and [`IoLoop::remove_timeout`] work **at once**: what is removed is
+//!   not called again, even if it has been found ready or due in the same turn, and even if its fd
+//!   number has a new owner by then.
+//! * Timeouts **never run early**; equal deadlines run in the order added.
+//! * Callbacks posted by one thread run in the order posted, each exactly once, or are dropped with
+//!   the loop. **No wake-up is lost.**
+//! * A source that the loop owns is dropped after the kernel has let go of it. A number of which the
+//!   loop is not the owner may be closed right after `remove_handler`.
+//! * A **panic** in a closure is caught, counted and reported, and the loop goes on; the handler
+//!   stays registered. [`Builder::panics`] turns that off.
+//! * Signals, full queues, and kernels out of memory are absorbed and counted; see [`Metrics`].
+//! * After a `fork` the child cannot touch the parent's loop: it gets an error, and builds its own.
+//!
+//! # What is not
+//!
+//! * Order between the handlers of one turn.
+//! * That an event is still true when its handler runs: an earlier handler may have seen to it. This
+//!   is why sources have to be non-blocking.
+//! * Fairness between a handler that does too much in one call and the others.
+//! * Regular files: they are always ready, and refused.
+//!
+//! # Where it runs
+//!
+//! Linux 5.15 and newer, at full speed from 6.1. Optional kernel features are probed for, not read
+//! off a version; [`KernelFeatures`] lists them. Where io_uring is refused, [`Builder::build`] says
+//! who refused it and what to do about it.
 
 mod builder;
 mod callbacks;
@@ -28,3 +145,8 @@ pub use io_loop::{IoLoop, Timeout};
 pub use metrics::Metrics;
 pub use periodic::PeriodicCallback;
 pub use report::{CallbackKind, Origin, PanicReport, Panics, SlowReport};
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
