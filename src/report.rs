@@ -139,19 +139,21 @@ impl Watch {
         self.slow.is_some()
     }
 
-    /// Runs `body`, which stops at the first of its pieces of user code that panics; `panicked`
-    /// then says which.
+    /// Runs `pieces` of user code until one panics; `panicked` then says which.
     #[inline]
-    pub(crate) fn run_many(&self, panicked: impl FnOnce() -> Option<Origin>, body: impl FnOnce()) {
-        match self.panics {
-            Panics::Propagate => body(),
-            Panics::Catch => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
-                    match panicked() {
-                        Some(origin) => self.report(origin, payload),
-                        None => resume_unwind(payload),
-                    }
-                }
+    pub(crate) fn run_many<T>(
+        &self,
+        pieces: &mut T,
+        run: impl FnOnce(&mut T),
+        panicked: impl FnOnce(&mut T) -> Option<Origin>,
+    ) {
+        if self.panics == Panics::Propagate {
+            return run(pieces);
+        }
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| run(pieces))) {
+            match panicked(pieces) {
+                Some(origin) => self.report(origin, payload),
+                None => resume_unwind(payload),
             }
         }
     }
@@ -176,7 +178,7 @@ impl Watch {
 
     #[inline]
     fn run_caught(&self, origin: impl FnOnce() -> Origin, body: impl FnOnce()) {
-        self.run_many(|| Some(origin()), body);
+        self.run_many(&mut (), |()| body(), |()| Some(origin()));
     }
 
     #[cold]

@@ -197,6 +197,27 @@ fn a_panic_in_the_destructor_of_a_source_that_removed_itself_is_reported() {
 }
 
 #[test]
+fn a_panic_in_a_handler_and_one_in_the_destructor_of_its_source_are_both_reported() {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let (io_loop, reports) = catching_loop();
+        let ((bomb, _peer), (stream, _other_peer)) = (ready_bomb(), ready_pair());
+        let good = Count::new();
+        let handler = |bomb: &mut Bomb, _| {
+            assert!(IoLoop::current().remove_handler(bomb));
+            panic!("in a handler");
+        };
+        io_loop.add_handler_with(bomb, Events::READ, trigger, handler).unwrap();
+        io_loop.add_handler(stream, Events::READ, good.handler()).unwrap();
+        for turns in 1..=2 {
+            turn(&io_loop);
+            assert_eq!((good.get(), io_loop.metrics().handlers), (turns, 1));
+        }
+        let messages: Vec<String> = reports.take().into_iter().map(|report| report.2).collect();
+        assert_eq!(messages, ["in a handler", "in a source"]);
+    }
+}
+
+#[test]
 fn a_panic_in_the_destructor_of_a_source_that_a_callback_removed_is_reported() {
     for trigger in [Trigger::Level, Trigger::Edge] {
         let (io_loop, reports) = catching_loop();

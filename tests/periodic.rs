@@ -58,11 +58,15 @@ fn the_first_call_comes_one_period_after_the_start_and_each_other_one_later() {
 #[test]
 fn neither_lateness_nor_run_time_makes_it_drift() {
     let _io_loop = new_loop();
-    let (periodic, times) = timed(2 * PERIOD, PERIOD);
-    // With drift, eight calls take at least 8 * 3 - 1 periods of 4 ms, in place of 16.
-    let best = (0..8).map(|_| *run(&periodic, &times, 8).last().unwrap()).min().unwrap();
-    assert!(best >= 16 * PERIOD);
-    assert!(best < 20 * PERIOD, "{best:?} at best");
+    let (periodic, times) = timed(2 * PERIOD, PERIOD * 3 / 4);
+    let is_on_grid = |time: &Duration| time.as_nanos() % (2 * PERIOD).as_nanos() < 2_000_000;
+    // Whatever is late or skipped, calls come on the grid. Those of a series that drifted by its
+    // run time would pass over it, and be there three times in eight.
+    let keeps_the_grid = |_| {
+        let calls = run(&periodic, &times, 8);
+        calls.iter().filter(|time| is_on_grid(time)).count() >= 6
+    };
+    assert!((0..20).any(keeps_the_grid));
 }
 
 #[test]
@@ -108,8 +112,8 @@ fn a_series_with_jitter_keeps_its_pace_on_the_whole() {
     let _io_loop = new_loop();
     let (periodic, times) = timed(PERIOD, Duration::ZERO);
     let periodic = periodic.with_jitter(0.2).unwrap();
-    let best = (0..5).map(|_| *run(&periodic, &times, 8).last().unwrap()).min().unwrap();
-    assert!(best < 12 * PERIOD, "{best:?} at best");
+    let keeps_pace = |_| *run(&periodic, &times, 8).last().unwrap() < 12 * PERIOD;
+    assert!((0..20).any(keeps_pace));
 }
 
 #[test]

@@ -224,14 +224,3 @@ fn a_signal_handler_stops_the_loop_asleep_or_awake() {
         io_loop.start().unwrap();
     }
 }
-
-#[test]
-fn waking_from_a_signal_handler_keeps_errno() {
-    let io_loop = new_loop();
-    let handle = io_loop.handle();
-    // SAFETY: the location is this thread's own.
-    let set_errno = |errno| unsafe { *libc::__errno_location() = errno };
-    set_errno(libc::EDOM);
-    (0..3).for_each(|_| handle.wake());
-    assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EDOM));
-}

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::driver::uring::Uring;
 use crate::driver::{Driver, Readiness, Wait};
 use crate::error::LoopError;
+use crate::events::Events;
 use crate::fork::ForkGuard;
 use crate::handle::{Posted, Shared};
 use crate::handlers::{Handler, Handlers};
@@ -64,8 +65,6 @@ pub(crate) struct Core {
     batch: RefCell<Vec<Readiness>>,
     /// Handlers removed while the kernel may pin their files.
     condemned: RefCell<Vec<(RawFd, Box<dyn Handler>)>>,
-    /// The handler that has just panicked.
-    panicked: Cell<Option<Origin>>,
     running: Cell<bool>,
     pub(super) probe: PollProbe,
     fork: ForkGuard,
@@ -77,20 +76,22 @@ impl Core {
         static IDS: AtomicU32 = AtomicU32::new(0);
         let fork = ForkGuard::new()?;
         let (shared, posted) = Shared::new()?;
+        let clock = Clock::new();
+        let mut timeouts = Timeouts::new();
+        timeouts.collect_due(clock.now());
         let driver = Uring::new(builder.sizes, builder.without, shared.alarm.eventfd())?;
         Ok(Core {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             shared,
             callbacks: CallbackQueue::default(),
-            timeouts: RefCell::new(Timeouts::new()),
+            timeouts: RefCell::new(timeouts),
             handlers: RefCell::new(Handlers::default()),
-            clock: Clock::new(),
+            clock,
             watch: Watch::new(builder.panics, builder.panic_hook, builder.slow),
             driver: RefCell::new(Some(Box::new(driver))),
             posted: RefCell::new(Some(posted)),
             batch: RefCell::new(Vec::new()),
             condemned: RefCell::new(Vec::new()),
-            panicked: Cell::new(None),
             running: Cell::new(false),
             probe: PollProbe::new()?,
             fork,
@@ -235,27 +236,21 @@ impl Core {
     }
 
     fn dispatch(&self) {
-        let mut batch = Batch { core: self, ready: self.batch.take(), next: 0 };
+        let mut batch = Batch { core: self, ready: self.batch.take(), next: 0, running: None };
         while batch.next < batch.ready.len() {
             // One landing pad for all handlers, because one for each would be felt.
-            self.watch.run_many(|| self.panicked.take(), || batch.call_handlers());
+            self.watch.run_many(&mut batch, Batch::call_handlers, Batch::recover);
         }
     }
 
     #[inline]
-    fn call_handler(&self, Readiness { fd, registration, events }: Readiness) {
-        let Some(handler) = self.handlers.borrow_mut().take_out(fd, registration) else { return };
-        add(&self.counts.handler_calls, 1);
-        let mut lease = Lease { core: self, fd, registration, handler: Some(handler) };
-        if let Some(handler) = &mut lease.handler {
-            if self.watch.is_timed() {
-                let origin = handler.origin(fd);
-                self.watch.run(|| origin, || handler.call(events));
-            } else {
-                handler.call(events);
-            }
+    fn call_handler(&self, handler: &mut Box<dyn Handler>, fd: RawFd, events: Events) {
+        if self.watch.is_timed() {
+            let origin = handler.origin(fd);
+            self.watch.run(|| origin, || handler.call(events));
+        } else {
+            handler.call(events);
         }
-        lease.end();
     }
 
     /// Ends a handler's life, after the kernel has let go of its file.
@@ -432,62 +427,47 @@ struct Batch<'a> {
     core: &'a Core,
     ready: Vec<Readiness>,
     next: usize,
+    /// The handler that runs, out of its table.
+    running: Option<Box<dyn Handler>>,
 }
 
 impl Batch<'_> {
     /// Calls what is left, until one panics.
     fn call_handlers(&mut self) {
-        while let Some(&ready) = self.ready.get(self.next) {
+        let core = self.core;
+        while let Some(&Readiness { fd, registration, events }) = self.ready.get(self.next) {
             self.next += 1;
-            self.core.call_handler(ready);
+            let Some(handler) = core.handlers.borrow_mut().take_out(fd, registration) else {
+                continue;
+            };
+            add(&core.counts.handler_calls, 1);
+            core.call_handler(self.running.insert(handler), fd, events);
+            let Some(handler) = self.running.take() else { continue };
+            let unwanted = core.handlers.borrow_mut().put_back(fd, registration, handler);
+            if let Some(handler) = unwanted {
+                core.condemn(fd, handler);
+            }
         }
+    }
+
+    /// Puts the handler back that has panicked, and says which it was.
+    #[cold]
+    fn recover(&mut self) -> Option<Origin> {
+        let handler = self.running.take()?;
+        let Readiness { fd, registration, .. } = self.ready[self.next - 1];
+        let origin = handler.origin(fd);
+        let unwanted = self.core.handlers.borrow_mut().put_back(fd, registration, handler);
+        if let Some(handler) = unwanted {
+            self.core.condemned.borrow_mut().push((fd, handler));
+        }
+        Some(origin)
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        self.recover();
         self.ready.drain(..self.next);
         self.core.batch.replace(std::mem::take(&mut self.ready));
-    }
-}
-
-/// A handler out of its table.
-struct Lease<'a> {
-    core: &'a Core,
-    fd: RawFd,
-    registration: u32,
-    handler: Option<Box<dyn Handler>>,
-}
-
-impl Lease<'_> {
-    /// The handler has returned.
-    #[inline]
-    fn end(mut self) {
-        let unwanted = self.put_back();
-        let (core, fd) = (self.core, self.fd);
-        // Nothing is left in it, and its destructor is for panics.
-        std::mem::forget(self);
-        if let Some(handler) = unwanted {
-            core.condemn(fd, handler);
-        }
-    }
-
-    /// The handler, if its registration has ended.
-    #[inline]
-    fn put_back(&mut self) -> Option<Box<dyn Handler>> {
-        let handler = self.handler.take()?;
-        self.core.handlers.borrow_mut().put_back(self.fd, self.registration, handler)
-    }
-}
-
-impl Drop for Lease<'_> {
-    /// The handler has panicked.
-    #[cold]
-    fn drop(&mut self) {
-        let Some(handler) = &self.handler else { return };
-        self.core.panicked.set(Some(handler.origin(self.fd)));
-        if let Some(handler) = self.put_back() {
-            self.core.condemned.borrow_mut().push((self.fd, handler));
-        }
     }
 }

@@ -118,8 +118,11 @@ enum Other {
 }
 
 #[cold]
-fn other_completion(completion: Completion, polls: &mut Polls, wake: &mut WakePoll) -> Other {
-    let Completion { token, result, more } = completion;
+fn other_completion(
+    Completion { token, result, more }: Completion,
+    polls: &mut Polls,
+    wake: &mut WakePoll,
+) -> Other {
     match token.stamp().kind() {
         Some(Kind::Wake) if token == wake.token() => {
             wake.armed = more;

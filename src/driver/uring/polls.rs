@@ -46,9 +46,9 @@ struct Slot {
     position: u32,
     state: State,
     trigger: Trigger,
-    /// A level poll that found only what nobody asked for: armed as multishot, which does not fire
-    /// at once again.
-    parked: bool,
+    /// An edge trigger; or a level poll that found only what nobody asked for, and is parked: this
+    /// way it does not fire at once again.
+    multishot: bool,
     /// One-shot, and the mask of its completion is to be believed.
     plain: bool,
     /// Stands in `to_arm`.
@@ -65,7 +65,7 @@ impl Slot {
         position: 0,
         state: State::Vacant,
         trigger: Trigger::Level,
-        parked: false,
+        multishot: false,
         plain: true,
         queued: false,
     };
@@ -86,12 +86,8 @@ impl Slot {
     }
 
     fn set_parked(&mut self, parked: bool) {
-        self.parked = parked;
-        self.plain = !self.is_multishot() && !self.interest.contains(Events::PRIORITY);
-    }
-
-    fn is_multishot(&self) -> bool {
-        self.trigger == Trigger::Edge || self.parked
+        self.multishot = parked || self.trigger == Trigger::Edge;
+        self.plain = !self.multishot && !self.interest.contains(Events::PRIORITY);
     }
 
     /// What of a completion's mask goes to the handler.
@@ -111,7 +107,7 @@ impl Slot {
         }
         self.state = State::Armed;
         self.stamp = self.stamp.next();
-        Some(ring::poll(fd, self.mask, self.is_multishot(), self.token(fd)))
+        Some(ring::poll(fd, self.mask, self.multishot, self.token(fd)))
     }
 
     fn readiness(&self, fd: RawFd, events: Events) -> Readiness {
@@ -268,8 +264,7 @@ impl Polls {
 
     /// Takes in the completion of an armed poll. False if it is none's.
     #[inline(always)]
-    pub(super) fn complete(&mut self, completion: Completion) -> bool {
-        let Completion { token, result, .. } = completion;
+    pub(super) fn complete(&mut self, Completion { token, result, more }: Completion) -> bool {
         let fd = token.slot() as RawFd;
         match self.slots.get_mut(fd as usize) {
             Some(slot) if slot.stamp == token.stamp() && slot.plain && result >= 0 => {
@@ -282,14 +277,13 @@ impl Polls {
                 }
                 true
             }
-            _ => self.complete_unusual(completion),
+            _ => self.complete_unusual(token, result, more),
         }
     }
 
     /// As `complete`: for multishot polls, urgent data, and failures.
     #[inline(never)]
-    fn complete_unusual(&mut self, completion: Completion) -> bool {
-        let Completion { token, result, more } = completion;
+    fn complete_unusual(&mut self, token: Token, result: i32, more: bool) -> bool {
         let fd = token.slot() as RawFd;
         let Some(slot) = self.slots.get_mut(fd as usize) else { return false };
         if slot.stamp != token.stamp() {
