@@ -6,9 +6,10 @@ use ringloop::{Events, IoLoop, Panics};
 use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-pub struct Ringloop;
+pub(crate) struct Ringloop;
 
 impl Contestant for Ringloop {
     fn name(&self) -> &'static str {
@@ -37,28 +38,51 @@ struct Server {
 
 fn register(io_loop: &IoLoop, server: &Rc<Server>, source: Source) -> io::Result<()> {
     let server = server.clone();
-    let mut interest = READ;
-    io_loop.add_handler(source, Events::READ, move |source, events| {
-        let mut born = server.born.take();
-        let next = server.app.borrow_mut().ready(source, events.bits(), &mut born);
-        match next.expect("the server goes on") {
-            Next::Wait(wanted) if wanted == interest => {}
-            Next::Wait(wanted) => {
-                interest = wanted;
-                let events = Events::from_bits_truncate(wanted);
-                IoLoop::current().update_handler(source, events).expect("it is registered");
-            }
-            Next::Close => {
-                IoLoop::current().remove_handler(source);
-            }
+    match source {
+        Source::Listener(listener) => {
+            io_loop.add_handler(listener, Events::READ, move |it, _| server.accept(it))?;
         }
+        Source::Connection(stream, mut unsent) => {
+            let mut interest = READ;
+            io_loop.add_handler(stream, Events::READ, move |stream, events| {
+                let next = server.app.borrow_mut().converse(stream, &mut unsent, events.bits());
+                proceed(stream, &mut interest, next);
+            })?;
+        }
+        Source::Link(reader, next) => {
+            io_loop.add_handler(reader, Events::READ, move |reader, _| {
+                let next = server.app.borrow_mut().hand_on(reader, next);
+                proceed(reader, &mut { READ }, next.expect("the chain goes on"));
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn proceed(source: &impl AsRawFd, interest: &mut u32, next: Next) {
+    match next {
+        Next::Wait(wanted) if wanted == *interest => {}
+        Next::Wait(wanted) => {
+            *interest = wanted;
+            let events = Events::from_bits_truncate(wanted);
+            IoLoop::current().update_handler(source, events).expect("it is registered");
+        }
+        Next::Close => {
+            IoLoop::current().remove_handler(source);
+        }
+    }
+}
+
+impl Server {
+    fn accept(self: &Rc<Self>, listener: &TcpListener) {
+        let mut born = self.born.take();
+        self.app.borrow_mut().accept(listener, &mut born).expect("it can accept");
         if !born.is_empty() {
             let io_loop = IoLoop::current();
             for source in born.drain(..) {
-                register(&io_loop, &server, source).expect("it can be watched");
+                register(&io_loop, self, source).expect("it can be watched");
             }
         }
-        server.born.replace(born);
-    })?;
-    Ok(())
+        self.born.replace(born);
+    }
 }

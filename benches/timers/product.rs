@@ -2,13 +2,16 @@
 
 use super::{Queue, Value};
 
-#[allow(dead_code, unreachable_pub)]
-#[path = "../../src/timeouts.rs"]
-mod timeouts;
+// A folder, and not the file, so that the file finds its own modules where the library does.
+#[allow(unused, unreachable_pub)]
+#[path = "../../src"]
+mod library {
+    pub mod timeouts;
+}
 
-use timeouts::{TimeoutKey, Timeouts};
+use library::timeouts::{TimeoutKey, Timeouts};
 
-pub struct Product(Timeouts<Value>);
+pub(crate) struct Product(Timeouts<Value>);
 
 impl Queue for Product {
     type Key = TimeoutKey;

@@ -5,7 +5,7 @@ use slab::Slab;
 
 use super::{Queue, Value};
 
-const TICK: u64 = 1_000_000;
+pub const TICK: u64 = 1_000_000;
 const LEVELS: usize = 6;
 const NIL: u32 = u32::MAX;
 

@@ -1,0 +1,19 @@
+//! Servers under a storm of short connections.
+//!
+//! `cargo bench --bench accept_storm`; with `-- --quick` for a rough answer in seconds.
+
+mod contestants;
+mod harness;
+
+use harness::{Bench, Workload};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::run(&Bench {
+        name: "accept_storm",
+        contestants: contestants::READINESS,
+        workloads: &[Workload::AcceptClose, Workload::AcceptReplyClose],
+        baseline: "epoll",
+        floor: "ring",
+    })
+}

@@ -1,0 +1,23 @@
+//! libevent's benchmark: bytes handed on through a circle of socket pairs, a few at a time or many.
+//!
+//! `cargo bench --bench chain`; with `-- --quick` for a rough answer in seconds.
+
+mod contestants;
+mod harness;
+
+use harness::{Bench, Workload};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::run(&Bench {
+        name: "chain",
+        contestants: contestants::READINESS,
+        workloads: &[
+            Workload::Chain { pairs: 100, active: 1 },
+            Workload::Chain { pairs: 100, active: 100 },
+            Workload::Chain { pairs: 5000, active: 1000 },
+        ],
+        baseline: "epoll",
+        floor: "ring",
+    })
+}

@@ -1,0 +1,10 @@
+//! Readiness loops on the bare ring, by hand. What they share is the ring itself, in `raw`.
+
+mod epoll_wait;
+mod multishot;
+mod one_shot;
+pub(crate) mod raw;
+
+pub(crate) use epoll_wait::EpollWait;
+pub(crate) use multishot::{Again, Multishot};
+pub(crate) use one_shot::OneShot;

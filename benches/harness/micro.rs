@@ -1,0 +1,87 @@
+//! Things small enough to be timed in this process: each in turn, many times over.
+
+use super::json::result_file;
+use super::statistics::Spread;
+use std::io::{self, Write};
+
+/// One thing to measure.
+pub(crate) struct Probe<'a> {
+    pub(crate) name: &'static str,
+    /// What it must not exceed.
+    pub(crate) bound: Option<f64>,
+    /// Measures it once, in the unit of the table.
+    pub(crate) run: Box<dyn FnMut() -> io::Result<f64> + 'a>,
+}
+
+/// What has been measured, the rounds in order.
+pub(crate) struct Series {
+    pub(crate) name: &'static str,
+    pub(crate) bound: Option<f64>,
+    pub(crate) values: Vec<f64>,
+}
+
+/// Rounds for the command line's `--quick`, and without it.
+pub(crate) fn rounds() -> usize {
+    if std::env::args().any(|argument| argument == "--quick") { 7 } else { 31 }
+}
+
+/// Measures everything once a round, so that all see the same drift. One round goes before, to
+/// warm up.
+pub(crate) fn measure(probes: Vec<Probe<'_>>) -> io::Result<Vec<Series>> {
+    let (mut series, mut runs) = (Vec::new(), Vec::new());
+    for Probe { name, bound, run } in probes {
+        series.push(Series { name, bound, values: Vec::new() });
+        runs.push(run);
+    }
+    for round in 0..=rounds() {
+        eprint!("\r\x1b[Kround {round} of {}", rounds());
+        let _ = io::stderr().flush();
+        for (series, run) in series.iter_mut().zip(&mut runs) {
+            let value = run()?;
+            if round > 0 {
+                series.values.push(value);
+            }
+        }
+    }
+    eprint!("\r\x1b[K");
+    Ok(series)
+}
+
+/// Prints the medians in `unit`, and how they compare with the first, round by round.
+pub(crate) fn report(title: &str, unit: &str, series: &[Series]) {
+    println!("{title}");
+    println!("{:<44} {:>26} {:>9} {:>12}", "", unit, "bound", "by the first");
+    for Series { name, bound, values } in series {
+        let bound = bound.map_or(String::new(), |bound| format!("{bound}"));
+        let ratios = values.iter().zip(&series[0].values).map(|(value, first)| value / first);
+        let ratio =
+            Spread::of(ratios).map_or(String::new(), |spread| format!("{:.2}", spread.median));
+        println!("{name:<44} {:>26} {bound:>9} {ratio:>12}", text(values));
+    }
+    println!();
+}
+
+fn text(values: &[f64]) -> String {
+    match Spread::of(values.iter().copied()) {
+        Some(Spread { lower, median, upper }) => format!("{median:.1} ({lower:.1}-{upper:.1})"),
+        None => "-".to_owned(),
+    }
+}
+
+/// Writes everything that was measured for programs.
+pub(crate) fn write(bench: &str, series: &[Series]) -> io::Result<()> {
+    let path = result_file(bench, "json")?;
+    let rows = series.iter().filter_map(|Series { name, values, .. }| {
+        let Spread { lower, median, upper } = Spread::of(values.iter().copied())?;
+        Some(format!(
+            " {{\"name\":\"{name}\",\"lower\":{lower:.4},\"median\":{median:.4},\"upper\":{upper:.4}}}"
+        ))
+    });
+    let rows: Vec<String> = rows.collect();
+    std::fs::write(
+        &path,
+        format!("{{\"bench\":\"{bench}\",\"probes\":[\n{}\n]}}\n", rows.join(",\n")),
+    )?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Measures servers against each other, by the CPU time they take per operation.
+//!
+//! Every contestant runs the same application in a process of its own, pinned to the first core,
+//! and is loaded by this process, pinned to the second. Machines drift, by 40 % for seconds at a
+//! time, so nothing measured at one time is ever divided by something measured at another: slots
+//! of a fraction of a second alternate between contestant and baseline, each pair of neighbours
+//! gives one ratio, and the report is their median with quartiles. See `schedule`.
+//!
+//! A benchmark is a [`Bench`] and a call of [`run`]. A contestant is one file that implements
+//! [`Contestant`] and one line in `contestants/mod.rs`.
+
+#![allow(dead_code, reason = "each benchmark program uses its part")]
+
+mod chart;
+mod json;
+mod load;
+pub(crate) mod micro;
+mod options;
+mod report;
+mod schedule;
+mod server;
+mod shared;
+mod slot;
+pub(crate) mod statistics;
+pub(crate) mod sys;
+pub(crate) mod syscalls;
+mod workload;
+
+pub(crate) use shared::Counter;
+pub(crate) use workload::{MESSAGE, Workload};
+
+use options::Options;
+use shared::Memory;
+use slot::Track;
+use std::io;
+use std::net::TcpListener;
+use std::process::ExitCode;
+
+/// A server to be measured.
+pub(crate) trait Contestant: Sync {
+    /// One word.
+    fn name(&self) -> &'static str;
+
+    /// One line for the report.
+    fn about(&self) -> &'static str;
+
+    /// Serves for ever.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from serving; the benchmark then ends.
+    fn serve(&self, workload: &Workload, listener: TcpListener) -> io::Result<()>;
+}
+
+/// What one benchmark program compares.
+pub(crate) struct Bench {
+    pub(crate) name: &'static str,
+    pub(crate) contestants: &'static [&'static dyn Contestant],
+    pub(crate) workloads: &'static [Workload],
+    /// The contestant that everything is compared with.
+    pub(crate) baseline: &'static str,
+    /// The contestant that nothing of its kind should be able to beat.
+    pub(crate) floor: &'static str,
+}
+
+/// `main` of a benchmark program, of the measuring process and of the servers alike.
+pub(crate) fn run(bench: &Bench) -> ExitCode {
+    let result = match server::requested() {
+        Some(request) => server::serve(bench, &request),
+        None => Options::from_args().and_then(|options| compare(bench, &options)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", bench.name);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(bench: &Bench, options: &Options) -> io::Result<()> {
+    sys::raise_fd_limit()?;
+    let (server_core, load_core) = sys::cores()?;
+    sys::pin(load_core)?;
+    let track = Track { server_core, memory: Memory::new()? };
+    let contestants = options.choose(bench);
+    let mut outcomes = Vec::new();
+    for workload in bench.workloads.iter().filter(|workload| options.wants(workload)) {
+        let outcome = schedule::measure(bench, &track, &contestants, workload, options)?;
+        report::print(&outcome);
+        outcomes.push(outcome);
+    }
+    report::print_legend(&contestants);
+    let files = [json::write(bench.name, &outcomes)?, chart::write(bench.name, &outcomes)?];
+    files.iter().for_each(|file| println!("{}", file.display()));
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The command line.
+
+use super::{Bench, Contestant, Workload};
+use std::io;
+use std::time::Duration;
+
+const USAGE: &str = "\
+options, after `cargo bench --bench NAME --`:
+  --quick            fewer and shorter slots: a rough answer in seconds
+  --rounds N         measurements of every contestant (default 15)
+  --seconds S        length of a measurement (default 0.3)
+  --only A,B         these contestants, with the baseline and the floor
+  --workload W       workloads whose name contains W
+  --no-syscalls      do not count system calls";
+
+pub(super) struct Options {
+    pub(super) rounds: usize,
+    pub(super) slot: Duration,
+    pub(super) warm_up: Duration,
+    pub(super) count_syscalls: bool,
+    only: Option<Vec<String>>,
+    workload: Option<String>,
+}
+
+impl Options {
+    pub(super) fn from_args() -> io::Result<Options> {
+        Options::parse(std::env::args().skip(1)).map_err(|message| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{message}\n{USAGE}"))
+        })
+    }
+
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+        let mut options = Options {
+            rounds: 15,
+            slot: Duration::from_millis(300),
+            warm_up: Duration::from_millis(30),
+            count_syscalls: true,
+            only: None,
+            workload: None,
+        };
+        while let Some(argument) = args.next() {
+            let mut value = || args.next().ok_or(format!("{argument} wants a value"));
+            match argument.as_str() {
+                // Added by cargo.
+                "--bench" => {}
+                "--quick" => options.hurry(),
+                "--rounds" => options.rounds = number(&value()?)?,
+                "--seconds" => options.slot = Duration::from_secs_f64(number(&value()?)?),
+                "--only" => options.only = Some(value()?.split(',').map(str::to_owned).collect()),
+                "--workload" => options.workload = Some(value()?),
+                "--no-syscalls" => options.count_syscalls = false,
+                "--help" | "-h" => return Err("help".to_owned()),
+                other => return Err(format!("unknown option {other}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn hurry(&mut self) {
+        self.rounds = 5;
+        self.slot = Duration::from_millis(100);
+        self.warm_up = Duration::from_millis(15);
+    }
+
+    pub(super) fn wants(&self, workload: &Workload) -> bool {
+        self.workload.as_ref().is_none_or(|part| workload.to_string().contains(part))
+    }
+
+    pub(super) fn choose(&self, bench: &Bench) -> Vec<&'static dyn Contestant> {
+        let wanted = |name: &str| {
+            name == bench.baseline
+                || name == bench.floor
+                || self.only.as_ref().is_none_or(|only| only.iter().any(|other| other == name))
+        };
+        bench.contestants.iter().copied().filter(|contestant| wanted(contestant.name())).collect()
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text} is not a number"))
+}
