@@ -3,8 +3,10 @@
 mod support;
 
 use ringloop::{Events, IoLoop, Trigger};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use support::{Count, Masks, drain, new_loop, pair, ready_pair, turn};
 
 #[test]
@@ -157,4 +159,38 @@ fn a_paused_edge_handler_is_told_of_what_came_meanwhile_when_it_is_resumed() {
     io_loop.update_handler(&fd, Events::READ).unwrap();
     turn(&io_loop);
     assert_eq!(masks.take(), [Events::READ]);
+}
+
+/// What nobody asked for, the peer's half-close, takes the poll out of its usual way of arming.
+#[test]
+fn a_level_writer_whose_peer_has_half_closed_is_called_every_turn_once_it_has_room() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = pair();
+    let written = fill(&mut stream);
+    let count = Count::new();
+    io_loop.add_handler(stream, Events::WRITE, count.handler()).unwrap();
+    turn(&io_loop);
+    peer.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..3 {
+        turn(&io_loop);
+    }
+    assert_eq!(count.get(), 0);
+    assert_eq!(drain(&peer), written);
+    for calls in 1..=5 {
+        turn(&io_loop);
+        assert_eq!(count.get(), calls);
+    }
+}
+
+fn fill(stream: &mut UnixStream) -> usize {
+    let mut written = 0;
+    loop {
+        match stream.write(&[0; 4096]) {
+            Ok(length) => written += length,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                return written;
+            }
+        }
+    }
 }

@@ -49,8 +49,8 @@ struct Slot {
     /// An edge trigger; or a level poll that found only what nobody asked for, and is parked: this
     /// way it does not fire at once again.
     multishot: bool,
-    /// One-shot, and the mask of its completion is to be believed.
-    plain: bool,
+    /// Urgent data is asked for, about which the mask of a completion is not to be believed.
+    urgent: bool,
     /// Stands in `to_arm`.
     queued: bool,
 }
@@ -66,7 +66,7 @@ impl Slot {
         state: State::Vacant,
         trigger: Trigger::Level,
         multishot: false,
-        plain: true,
+        urgent: false,
         queued: false,
     };
 
@@ -76,27 +76,14 @@ impl Slot {
 
     fn set_interest(&mut self, interest: Events) {
         self.interest = interest & Events::all();
+        self.urgent = interest.contains(Events::PRIORITY);
         self.mask = self.interest.bits();
-        if interest.contains(Events::PRIORITY) {
+        if self.urgent {
             // Wake-ups for urgent data are filtered by the kernel as if they were for ordinary
             // data, so whoever wants the one must listen for the other.
             self.mask |= Events::READ.bits();
         }
-        self.set_parked(false);
-    }
-
-    fn set_parked(&mut self, parked: bool) {
-        self.multishot = parked || self.trigger == Trigger::Edge;
-        self.plain = !self.multishot && !self.interest.contains(Events::PRIORITY);
-    }
-
-    /// What of a completion's mask goes to the handler.
-    fn deliverable(&self, fd: RawFd, mut mask: u32) -> Events {
-        if self.interest.contains(Events::PRIORITY) {
-            // The mask of a wake-up says "urgent" for ordinary data, too.
-            mask = sys::poll_now(fd, self.interest.bits());
-        }
-        Events::from_poll(mask, self.interest)
+        self.multishot = self.trigger == Trigger::Edge;
     }
 
     /// The submission that arms this slot, if it is to be armed.
@@ -222,8 +209,7 @@ impl Polls {
     /// Queues the submissions that bring the kernel up to date with the table.
     pub(super) fn arm(&mut self, ring: &mut Ring) {
         while let Some(fd) = self.to_unpark.pop() {
-            self.disarm(fd, ring);
-            self.queue(fd);
+            self.unpark(fd, ring);
         }
         let Polls { slots, reported, to_arm, .. } = self;
         ring.push_all(
@@ -267,71 +253,95 @@ impl Polls {
     pub(super) fn complete(&mut self, Completion { token, result, more }: Completion) -> bool {
         let fd = token.slot() as RawFd;
         match self.slots.get_mut(fd as usize) {
-            Some(slot) if slot.stamp == token.stamp() && slot.plain && result >= 0 => {
+            Some(slot) if slot.stamp == token.stamp() && !slot.urgent && result >= 0 => {
                 let events = Events::from_poll(result as u32, slot.interest);
-                slot.state = State::Idle;
-                if events.is_empty() {
-                    self.park(fd);
-                } else {
-                    self.ready.push(slot.readiness(fd, events));
-                }
+                self.found(fd, events, more);
                 true
             }
             _ => self.complete_unusual(token, result, more),
         }
     }
 
-    /// As `complete`: for multishot polls, urgent data, and failures.
-    #[inline(never)]
+    /// As `complete`: for urgent data, and failures.
+    #[cold]
     fn complete_unusual(&mut self, token: Token, result: i32, more: bool) -> bool {
         let fd = token.slot() as RawFd;
         let Some(slot) = self.slots.get_mut(fd as usize) else { return false };
         if slot.stamp != token.stamp() {
             return false;
         }
-        if !more {
-            slot.state = State::Idle;
-        }
         if result < 0 {
+            slot.state = State::Idle;
             self.fail(fd, -result);
-            return true;
+        } else {
+            // The mask of a wake-up says "urgent" for ordinary data, too.
+            let mask = sys::poll_now(fd, slot.interest.bits());
+            let events = Events::from_poll(mask, slot.interest);
+            self.found(fd, events, more);
         }
-        let events = slot.deliverable(fd, result as u32);
-        let is_level = slot.trigger == Trigger::Level;
-        match more {
-            true if is_level && !events.is_empty() => self.to_unpark.push(fd),
-            true => {}
-            false if is_level && events.is_empty() => self.park(fd),
-            false => self.queue(fd),
+        true
+    }
+
+    #[inline(always)]
+    fn found(&mut self, fd: RawFd, events: Events, more: bool) {
+        let slot = &mut self.slots[fd as usize];
+        if slot.multishot {
+            self.found_by_multishot(fd, events, more);
+        } else if events.is_empty() {
+            self.park(fd);
+        } else {
+            slot.state = State::Idle;
+            self.ready.push(slot.readiness(fd, events));
+        }
+    }
+
+    fn found_by_multishot(&mut self, fd: RawFd, events: Events, more: bool) {
+        if !more {
+            self.slots[fd as usize].state = State::Idle;
+            self.queue(fd);
+        }
+        if events.is_empty() {
+            return;
+        }
+        if self.slots[fd as usize].trigger == Trigger::Level {
+            self.to_unpark.push(fd);
         }
         self.merge(fd, events);
-        true
+    }
+
+    /// Adds events to what the batch says of this fd.
+    fn merge(&mut self, fd: RawFd, events: Events) {
+        let slot = &mut self.slots[fd as usize];
+        if slot.batch == self.batch {
+            self.ready[slot.position as usize].events |= events;
+        } else {
+            slot.batch = self.batch;
+            slot.position = self.ready.len() as u32;
+            self.ready.push(slot.readiness(fd, events));
+        }
+    }
+
+    /// Arms a one-shot poll that found nothing to tell as one that does not fire at once again.
+    #[cold]
+    fn park(&mut self, fd: RawFd) {
+        let slot = &mut self.slots[fd as usize];
+        slot.state = State::Idle;
+        slot.multishot = true;
+        self.queue(fd);
+    }
+
+    fn unpark(&mut self, fd: RawFd, ring: &mut Ring) {
+        let slot = &mut self.slots[fd as usize];
+        if slot.trigger == Trigger::Level && slot.multishot {
+            slot.multishot = false;
+            self.disarm(fd, ring);
+            self.queue(fd);
+        }
     }
 
     /// The last completion of a cancelled poll lets go of its file.
     pub(super) fn complete_cancelled(&mut self, more: bool) {
         self.releasing -= usize::from(!more);
-    }
-
-    #[cold]
-    fn park(&mut self, fd: RawFd) {
-        self.slots[fd as usize].set_parked(true);
-        self.queue(fd);
-    }
-
-    /// Adds events to what the batch says of this fd.
-    fn merge(&mut self, fd: RawFd, events: Events) {
-        if events.is_empty() {
-            return;
-        }
-        let slot = &mut self.slots[fd as usize];
-        if slot.batch == self.batch {
-            self.ready[slot.position as usize].events |= events;
-            return;
-        }
-        slot.batch = self.batch;
-        slot.position = self.ready.len() as u32;
-        self.ready.push(slot.readiness(fd, events));
     }
 
     #[cold]
