@@ -2,18 +2,19 @@
 //!
 //! User code runs, and user values are dropped, with nothing borrowed.
 
+mod dispatch;
+
 use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue};
 use crate::clock::Clock;
 use crate::driver::uring::Uring;
 use crate::driver::{Driver, Readiness, Wait};
 use crate::error::LoopError;
-use crate::events::Events;
 use crate::fork::ForkGuard;
 use crate::handle::{Posted, Shared};
 use crate::handlers::{Handler, Handlers};
 use crate::metrics::Metrics;
-use crate::report::{CallbackKind, Origin, Watch};
+use crate::report::{CallbackKind, Watch};
 use crate::sys::PollProbe;
 use crate::timeouts::Timeouts;
 use crate::{driver, sys};
@@ -235,24 +236,6 @@ impl Core {
         }
     }
 
-    fn dispatch(&self) {
-        let mut batch = Batch { core: self, ready: self.batch.take(), next: 0, running: None };
-        while batch.next < batch.ready.len() {
-            // One landing pad for all handlers, because one for each would be felt.
-            self.watch.run_many(&mut batch, Batch::call_handlers, Batch::recover);
-        }
-    }
-
-    #[inline]
-    fn call_handler(&self, handler: &mut Box<dyn Handler>, fd: RawFd, events: Events) {
-        if self.watch.is_timed() {
-            let origin = handler.origin(fd);
-            self.watch.run(|| origin, || handler.call(events));
-        } else {
-            handler.call(events);
-        }
-    }
-
     /// Ends a handler's life, after the kernel has let go of its file.
     #[cold]
     fn condemn(&self, fd: RawFd, handler: Box<dyn Handler>) {
@@ -419,55 +402,5 @@ impl Drop for Running<'_> {
             let _ = self.core.release();
         }
         self.core.running.set(false);
-    }
-}
-
-/// A batch being dispatched. What a panic leaves of it stays for the next turn.
-struct Batch<'a> {
-    core: &'a Core,
-    ready: Vec<Readiness>,
-    next: usize,
-    /// The handler that runs, out of its table.
-    running: Option<Box<dyn Handler>>,
-}
-
-impl Batch<'_> {
-    /// Calls what is left, until one panics.
-    fn call_handlers(&mut self) {
-        let core = self.core;
-        while let Some(&Readiness { fd, registration, events }) = self.ready.get(self.next) {
-            self.next += 1;
-            let Some(handler) = core.handlers.borrow_mut().take_out(fd, registration) else {
-                continue;
-            };
-            add(&core.counts.handler_calls, 1);
-            core.call_handler(self.running.insert(handler), fd, events);
-            let Some(handler) = self.running.take() else { continue };
-            let unwanted = core.handlers.borrow_mut().put_back(fd, registration, handler);
-            if let Some(handler) = unwanted {
-                core.condemn(fd, handler);
-            }
-        }
-    }
-
-    /// Puts the handler back that has panicked, and says which it was.
-    #[cold]
-    fn recover(&mut self) -> Option<Origin> {
-        let handler = self.running.take()?;
-        let Readiness { fd, registration, .. } = self.ready[self.next - 1];
-        let origin = handler.origin(fd);
-        let unwanted = self.core.handlers.borrow_mut().put_back(fd, registration, handler);
-        if let Some(handler) = unwanted {
-            self.core.condemned.borrow_mut().push((fd, handler));
-        }
-        Some(origin)
-    }
-}
-
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        self.recover();
-        self.ready.drain(..self.next);
-        self.core.batch.replace(std::mem::take(&mut self.ready));
     }
 }
