@@ -175,8 +175,9 @@ impl IoLoop {
     /// Calls `handler` in every turn in which `source` is ready for any of `events`, or has failed.
     ///
     /// Level-triggered, as in Tornado: a handler that does not read everything is called again. It
-    /// is called once per turn, with all that is ready, among what was asked for and
-    /// [`ERROR`](Events::ERROR), which is always told.
+    /// is called once per turn, with what is ready among what was asked for, and
+    /// [`ERROR`](Events::ERROR), which is always told. The first mask after a quiet time is that of
+    /// the wake-up; one that comes right after it may have to wait for the next turn.
     ///
     /// The loop owns `source`. A source that owns its descriptor (a `TcpStream`, an `OwnedFd`) is
     /// dropped on removal, after the kernel has let go of it. For a bare number (`RawFd`), or

@@ -108,6 +108,8 @@
 //! * Order between the handlers of one turn.
 //! * That an event is still true when its handler runs: an earlier handler may have seen to it. This
 //!   is why sources have to be non-blocking.
+//! * That the mask is complete at the first call: it tells what woke the fd up. What else it is
+//!   ready for is in the next turn's.
 //! * Fairness between a handler that does too much in one call and the others.
 //! * Regular files: they are always ready, and refused.
 //!

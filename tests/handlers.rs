@@ -327,6 +327,19 @@ fn a_paused_handler_lets_the_loop_sleep_although_data_waits() {
 }
 
 #[test]
+fn a_handler_for_urgent_data_lets_the_loop_sleep_although_ordinary_data_waits() {
+    let io_loop = new_loop();
+    let (stream, peer) = ready_pair();
+    let (count, mut writer) = (Count::new(), peer.try_clone().unwrap());
+    io_loop.add_handler(stream, Events::PRIORITY, count.handler()).unwrap();
+    io_loop.call_later(Duration::from_millis(10), move || writer.write_all(b"more").unwrap());
+    io_loop.call_later(Duration::from_millis(20), || IoLoop::current().stop());
+    io_loop.start().unwrap();
+    let metrics = io_loop.metrics();
+    assert!(count.get() == 0 && metrics.turns < 10, "{metrics:?}");
+}
+
+#[test]
 fn update_from_the_handler_itself_holds_for_the_next_turn() {
     let io_loop = new_loop();
     let (stream, _peer) = ready_pair();

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use support::{Count, Masks, at_end, drain, in_child, new_loop, pair, ready_pair, turn};
+use support::{Count, Masks, drain, in_child, new_loop, pair, ready_pair, turn};
 
 #[track_caller]
 fn assert_refused<T: std::fmt::Debug>(result: io::Result<T>, reason: LoopError) {
@@ -80,7 +80,7 @@ fn another_loop_may_run_inside_a_running_one() {
 #[test]
 fn a_closed_loop_refuses_what_it_cannot_do_and_drops_the_rest() {
     let io_loop = new_loop();
-    let (stream, peer) = pair();
+    let (stream, _peer) = pair();
     let fd = stream.as_raw_fd();
     io_loop.add_handler(stream, Events::READ, |_, _| {}).unwrap();
     io_loop.close(false).unwrap();
@@ -100,7 +100,6 @@ fn a_closed_loop_refuses_what_it_cannot_do_and_drops_the_rest() {
     assert!(io_loop.add_handler(stream, Events::READ, |_, _| {}).is_err());
     assert!(!io_loop.remove_handler(&fd));
     assert!(io_loop.take_handler::<UnixStream>(&fd).is_none());
-    assert!(at_end(&peer));
     assert_ends_quietly(&io_loop);
 }
 

@@ -328,27 +328,29 @@ fn a_panic_let_through_loses_no_other_callback_and_no_timeout() {
 
 #[test]
 fn a_panic_let_through_keeps_its_handler_and_the_rest_of_the_batch() {
-    let io_loop = new_loop();
-    let calls = Count::new();
-    let mut peers = Vec::new();
-    for _ in 0..3 {
-        let (stream, peer) = ready_pair();
-        peers.push(peer);
-        let calls = calls.clone();
-        let handler = move |stream: &mut UnixStream, _| {
-            support::drain(stream);
-            calls.hit();
-            panic!("let through");
-        };
-        io_loop.add_handler(stream, Events::READ, handler).unwrap();
-    }
-    for served in 1..=3 {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let io_loop = new_loop();
+        let calls = Count::new();
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            let (stream, peer) = ready_pair();
+            peers.push(peer);
+            let calls = calls.clone();
+            let handler = move |stream: &mut UnixStream, _| {
+                support::drain(stream);
+                calls.hit();
+                panic!("let through");
+            };
+            io_loop.add_handler_with(stream, Events::READ, trigger, handler).unwrap();
+        }
+        for served in 1..=3 {
+            assert_lets_through(&io_loop);
+            assert_eq!((calls.get(), io_loop.metrics().handlers), (served, 3));
+        }
+        std::io::Write::write_all(&mut peers[0], b"x").unwrap();
         assert_lets_through(&io_loop);
-        assert_eq!((calls.get(), io_loop.metrics().handlers), (served, 3));
+        assert_eq!(calls.get(), 4);
     }
-    std::io::Write::write_all(&mut peers[0], b"x").unwrap();
-    assert_lets_through(&io_loop);
-    assert_eq!(calls.get(), 4);
 }
 
 #[test]

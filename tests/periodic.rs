@@ -57,16 +57,21 @@ fn the_first_call_comes_one_period_after_the_start_and_each_other_one_later() {
 
 #[test]
 fn neither_lateness_nor_run_time_makes_it_drift() {
-    let _io_loop = new_loop();
-    let (periodic, times) = timed(2 * PERIOD, PERIOD * 3 / 4);
-    let is_on_grid = |time: &Duration| time.as_nanos() % (2 * PERIOD).as_nanos() < 2_000_000;
-    // Whatever is late or skipped, calls come on the grid. Those of a series that drifted by its
-    // run time would pass over it, and be there three times in eight.
-    let keeps_the_grid = |_| {
-        let calls = run(&periodic, &times, 8);
-        calls.iter().filter(|time| is_on_grid(time)).count() >= 6
+    let io_loop = new_loop();
+    let period = 5 * PERIOD;
+    let (periodic, times) = timed(period, PERIOD);
+    // After a call that is late, the next comes sooner than a period later. If lateness or run
+    // time added up, it never would.
+    let catches_up = |_| {
+        times.borrow_mut().clear();
+        periodic.start().unwrap();
+        hold(period * 3 / 2);
+        turn_until(&io_loop, || times.borrow().len() >= 2);
+        periodic.stop();
+        let times = times.borrow();
+        times[1].duration_since(times[0]) < period
     };
-    assert!((0..20).any(keeps_the_grid));
+    assert!((0..20).any(catches_up));
 }
 
 #[test]
@@ -98,22 +103,15 @@ fn jitter_stays_within_its_window() {
     for jitter in [0.0, 0.5, 1.0] {
         let (periodic, times) = timed(PERIOD, Duration::ZERO);
         let periodic = periodic.with_jitter(jitter).unwrap();
-        let shortest = PERIOD.mul_f64(1.0 - jitter / 2.0);
-        for (index, time) in run(&periodic, &times, 8).into_iter().enumerate() {
-            // A nanosecond a step may be lost to rounding.
-            let earliest = shortest * (index as u32 + 1) - Duration::from_nanos(index as u64 + 1);
-            assert!(time >= earliest, "call {index} after {time:?} with jitter {jitter}");
+        // A nanosecond may be lost to rounding.
+        let shortest = PERIOD.mul_f64(1.0 - jitter / 2.0) - Duration::from_nanos(1);
+        for _ in 0..20 {
+            for (index, time) in run(&periodic, &times, 2).into_iter().enumerate() {
+                let earliest = shortest * (index as u32 + 1);
+                assert!(time >= earliest, "call {index} after {time:?} with jitter {jitter}");
+            }
         }
     }
-}
-
-#[test]
-fn a_series_with_jitter_keeps_its_pace_on_the_whole() {
-    let _io_loop = new_loop();
-    let (periodic, times) = timed(PERIOD, Duration::ZERO);
-    let periodic = periodic.with_jitter(0.2).unwrap();
-    let keeps_pace = |_| *run(&periodic, &times, 8).last().unwrap() < 12 * PERIOD;
-    assert!((0..20).any(keeps_pace));
 }
 
 #[test]

@@ -377,6 +377,18 @@ fn an_owned_source_is_dropped_only_after_the_kernel_has_let_go_of_it() {
 }
 
 #[test]
+fn an_owned_source_that_removes_itself_is_dropped_only_after_the_kernel_has_let_go_of_it() {
+    let io_loop = new_loop();
+    for trigger in TRIGGERS {
+        let (source, released) = Watched::new();
+        let handler = |source: &mut Watched, _| assert!(IoLoop::current().remove_handler(source));
+        io_loop.add_handler_with(source, Events::WRITE, trigger, handler).unwrap();
+        turn(&io_loop);
+        assert_eq!(released.get(), Some(true), "{trigger:?}");
+    }
+}
+
+#[test]
 fn a_source_taken_back_can_be_used_and_its_handler_is_dropped() {
     let io_loop = new_loop();
     for trigger in TRIGGERS {

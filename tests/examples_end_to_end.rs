@@ -1,0 +1,355 @@
+//! The examples as their users run them: processes of their own, driven through sockets.
+
+mod stress_support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+use stress_support::{raise_fd_limit, watchdog};
+
+const CLIENTS: usize = 500;
+
+/// An example's executable: a neighbour of this test's.
+fn example(name: &str) -> Command {
+    watchdog();
+    let mut path: PathBuf = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.extend(["examples", name]);
+    assert!(path.exists(), "{path:?} is missing: run `cargo build --examples` first");
+    Command::new(path)
+}
+
+/// A server, listening on a port that was free.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+    /// What it prints, line by line, to the end.
+    lines: Receiver<String>,
+}
+
+impl Server {
+    fn start(name: &str) -> Server {
+        raise_fd_limit();
+        let mut command = example(name);
+        command.arg("127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let greeting = lines.recv().unwrap();
+        let address = greeting.strip_prefix("listening on ").unwrap().parse().unwrap();
+        Server { process, address, lines }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// The sockets that it has open; one is the listener.
+    fn sockets(&self) -> usize {
+        let is_socket = |path: PathBuf| {
+            std::fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
+        };
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
+        open.filter(|entry| is_socket(entry.as_ref().unwrap().path())).count()
+    }
+
+    /// Waits until it has let go of all its clients.
+    fn wait_until_idle(&self) {
+        // One more, the last in its backlog, is proof that it has accepted all.
+        let mut last = self.connect();
+        last.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(last.read(&mut [0]).unwrap(), 0);
+        while self.sockets() > 1 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The most memory it has ever had, in KiB.
+    fn peak_memory(&self) -> usize {
+        let status = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// As Ctrl-C does.
+    fn interrupt(&self) {
+        // SAFETY: passes no memory; the process is ours, and not waited for yet.
+        let result = unsafe { libc::kill(self.process.id() as libc::pid_t, libc::SIGINT) };
+        assert_eq!(result, 0);
+    }
+
+    /// Ctrl-C, and its clean end; the lines printed that have not been read.
+    fn stop(mut self) -> Vec<String> {
+        self.interrupt();
+        let status: ExitStatus = self.process.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{status}");
+        let mut lines: Vec<_> = self.lines.iter().collect();
+        assert_eq!(lines.pop().as_deref(), Some("stopped"));
+        lines
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Ended by `stop` already, or a test has failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Closes a connection with a reset.
+fn reset(stream: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option's value is a `linger`, of that size, and lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            std::ptr::from_ref(&linger).cast(),
+            size_of_val(&linger) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0);
+}
+
+fn assert_at_end(mut stream: TcpStream) {
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+/// Sends a line and waits for it to come back.
+fn assert_echoes(stream: &mut TcpStream, line: &str) {
+    stream.write_all(line.as_bytes()).unwrap();
+    let mut answer = vec![0; line.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, line.as_bytes());
+}
+
+#[test]
+fn the_echo_server_serves_500_clients_with_resets_and_half_closes_among_them() {
+    let server = Server::start("echo_server");
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for round in 0..4 {
+        let line = |number: usize| format!("{round}: client {number}\n").repeat(1 + number % 50);
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.write_all(line(number).as_bytes()).unwrap();
+        }
+        for (number, client) in clients.iter_mut().enumerate().rev() {
+            let mut answer = vec![0; line(number).len()];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, line(number).as_bytes());
+        }
+        if round == 1 {
+            // Every fifth goes, with or without an answer on its way, and another one comes.
+            for (number, client) in clients.iter_mut().enumerate().step_by(5) {
+                if number % 2 == 0 {
+                    client.write_all(b"not waited for").unwrap();
+                }
+                reset(std::mem::replace(client, server.connect()));
+            }
+        }
+    }
+    for (number, mut client) in clients.into_iter().enumerate() {
+        match number % 3 {
+            0 => drop(client),
+            1 => reset(client),
+            _ => {
+                let text = format!("{number}: the last word");
+                client.write_all(text.as_bytes()).unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).unwrap();
+                assert_eq!(answer, text);
+            }
+        }
+    }
+    server.wait_until_idle();
+    assert_echoes(&mut server.connect(), "still there\n");
+    server.stop();
+}
+
+/// Sends all of it, and half-closes; reads nothing before it has to, which is when the server has
+/// stopped reading.
+fn send_without_reading(mut stream: TcpStream, text: &[u8]) -> TcpStream {
+    let mut sender = stream.try_clone().unwrap();
+    let (done, is_done) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            sender.write_all(text).unwrap();
+            sender.shutdown(Shutdown::Write).unwrap();
+            done.send(()).unwrap();
+        });
+        // A sender that does not get through in this time is held up by us.
+        let held_up = is_done.recv_timeout(Duration::from_millis(200)).is_err();
+        assert!(held_up, "the server took all, although nobody read what it sent");
+        let mut piece = vec![0; 50_000];
+        for expected in text.chunks(piece.len()) {
+            let piece = &mut piece[..expected.len()];
+            stream.read_exact(piece).unwrap();
+            assert!(piece == expected, "what came back is not what was sent");
+        }
+    });
+    stream
+}
+
+#[test]
+fn the_echo_server_waits_for_slow_readers_and_keeps_nothing_but_what_it_read_last() {
+    const SLOW: usize = 3;
+    const LENGTH: usize = 24 << 20;
+    let server = Server::start("echo_server");
+    let mut random = fastrand::Rng::with_seed(3);
+    let text: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(LENGTH).collect();
+    thread::scope(|scope| {
+        for _ in 0..SLOW {
+            let stream = server.connect();
+            scope.spawn(|| assert_at_end(send_without_reading(stream, &text)));
+        }
+        // The others do not wait for those.
+        let mut quick = server.connect();
+        (0..200).for_each(|number| assert_echoes(&mut quick, &format!("quick {number}\n")));
+    });
+    let memory = server.peak_memory();
+    assert!(memory < LENGTH / 1024, "{memory} KiB");
+    server.wait_until_idle();
+    server.stop();
+}
+
+#[test]
+fn the_echo_server_survives_slow_readers_that_reset() {
+    let server = Server::start("echo_server");
+    for _ in 0..20 {
+        let mut stream = server.connect();
+        stream.set_nonblocking(true).unwrap();
+        // Fills everything between here and there, and back.
+        while stream.write(&[7; 100_000]).is_ok() {}
+        reset(stream);
+    }
+    server.wait_until_idle();
+    assert_echoes(&mut server.connect(), "still there\n");
+    server.stop();
+}
+
+#[test]
+fn the_tcp_server_prints_what_each_of_500_clients_said_and_nothing_twice() {
+    let server = Server::start("tcp_server");
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    // Slowly, in pieces, in turns.
+    for round in 0..5 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            write!(client, "{number}.{round} ").unwrap();
+        }
+    }
+    let said = |number: usize| (0..5).map(|round| format!("{number}.{round}")).collect::<Vec<_>>();
+    let mut expected = Vec::new();
+    for (number, mut client) in clients.into_iter().enumerate() {
+        match number % 4 {
+            0 => reset(client),
+            kind => {
+                let address = client.local_addr().unwrap();
+                expected.push(format!("{address}: {}", said(number).join(" ")));
+                if kind == 1 {
+                    client.shutdown(Shutdown::Write).unwrap();
+                    assert_at_end(client);
+                } else if kind == 2 {
+                    // With blanks that it trims.
+                    client.write_all(b"\n").unwrap();
+                }
+            }
+        }
+    }
+    server.wait_until_idle();
+    let mut printed = server.stop();
+    // But for the one who came to see whether it is idle, and said nothing.
+    printed.retain(|line| !line.ends_with(": "));
+    printed.sort();
+    expected.sort();
+    for (printed, expected) in printed.iter().zip(&expected) {
+        assert_eq!(printed, expected);
+    }
+    assert_eq!(printed.len(), expected.len());
+}
+
+#[test]
+fn the_tcp_server_hangs_up_on_who_says_too_much_and_serves_the_others() {
+    let server = Server::start("tcp_server");
+    let mut chatterbox = server.connect();
+    let outcome = (0..64).try_for_each(|_| chatterbox.write_all(&[b'x'; 1 << 20]));
+    assert!(outcome.is_err(), "all was listened to");
+    let mut brief = server.connect();
+    brief.write_all(b"brief").unwrap();
+    let address = brief.local_addr().unwrap();
+    drop(brief);
+    assert_eq!(server.lines.recv().unwrap(), format!("{address}: brief"));
+    assert_eq!(server.stop(), Vec::<String>::new());
+}
+
+#[test]
+fn control_c_ends_a_server_with_clients_and_frees_its_port_at_once() {
+    for name in ["echo_server", "tcp_server"] {
+        let server = Server::start(name);
+        let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
+        // One that has come and gone: the server is past its start.
+        drop(server.connect());
+        while server.sockets() < 1 + clients.len() {
+            thread::yield_now();
+        }
+        let address = server.address;
+        server.stop();
+        clients.into_iter().for_each(assert_at_end);
+        drop(std::net::TcpListener::bind(address).expect("the port is free"));
+    }
+}
+
+fn run(name: &str) -> String {
+    let Output { status, stdout, stderr } = example(name).output().unwrap();
+    let text = String::from_utf8(stdout).unwrap();
+    assert!(status.success(), "{status}: {text}{}", String::from_utf8_lossy(&stderr));
+    text
+}
+
+#[test]
+fn the_timers_example_does_in_order_and_in_time_what_it_says() {
+    let text = run("timers");
+    let lines = text.lines().map(|line| line.trim().split_once(" ms  ").unwrap());
+    let (times, what): (Vec<u64>, Vec<_>) =
+        lines.map(|(time, what)| (time.parse::<u64>().unwrap(), what)).unzip();
+    let expected = [
+        (0, "starts"),
+        (300, "once, 300 ms after the start"),
+        (300, "at the same time, and second"),
+        (500, "tick"),
+        (600, "cancels the timeout of one second"),
+        (1000, "tick"),
+        (1500, "tick"),
+        (2000, "tick"),
+        (2100, "stops"),
+    ];
+    assert_eq!(what, expected.map(|(_, what)| what));
+    for (time, (earliest, what)) in times.into_iter().zip(expected) {
+        assert!(time >= earliest, "{what} at {time} ms");
+    }
+}
+
+#[test]
+fn the_cross_thread_example_adds_up_the_work_of_all_threads() {
+    let text = run("cross_thread");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    // The primes below 200,000.
+    assert!(lines[3].ends_with("; 17984 so far"), "{text}");
+    assert!(lines[4].starts_with("4 results took "), "{text}");
+}
