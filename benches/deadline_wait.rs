@@ -43,9 +43,7 @@ fn main() -> io::Result<()> {
             };
             Box::new(move || relative.run(wait))
         }),
-        probe("a timeout request, updated", {
-            Box::new(|| request.run(update_timeout_and_wait))
-        }),
+        probe("a timeout request, updated", Box::new(|| request.run(update_timeout_and_wait))),
     ])?;
     micro::report("a turn with a deadline that changes every time", "ns per turn", &series);
     micro::write("deadline_wait", &series)

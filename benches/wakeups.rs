@@ -5,6 +5,8 @@
 
 #[path = "harness/allocations.rs"]
 mod allocations;
+#[path = "wakeups/by_hand.rs"]
+mod by_hand;
 mod harness;
 #[path = "wakeups/local.rs"]
 mod local;

@@ -1,6 +1,7 @@
 //! The application that every contestant serves: what to do with a descriptor that is ready.
 
-use crate::harness::{Counter, MESSAGE, Workload};
+use crate::harness::shared::Counter;
+use crate::harness::{MESSAGE, Workload};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -17,8 +18,11 @@ pub(crate) const READ_CLOSED: u32 = libc::POLLRDHUP as u32;
 pub(crate) enum Reading {
     /// What one call gives: what is left is told again.
     Once,
-    /// Everything: what is left is never told again. A short read has found everything.
+    /// Everything: what is left is never told again. A short read has found everything, but for
+    /// the end of the stream, of which [`READ_CLOSED`] tells.
     UntilEmpty,
+    /// Everything, with nothing that tells of the end of the stream.
+    UntilRefused,
 }
 
 /// What is to become of a source.
@@ -150,8 +154,10 @@ impl App {
                 return Next::Close;
             }
             let emptied = length < self.buffer.len() && events & (READ_CLOSED | ERROR) == 0;
-            if self.reading == Reading::Once || emptied {
-                return Next::Wait(READ);
+            match self.reading {
+                Reading::Once => return Next::Wait(READ),
+                Reading::UntilEmpty if emptied => return Next::Wait(READ),
+                Reading::UntilEmpty | Reading::UntilRefused => {}
             }
         }
     }

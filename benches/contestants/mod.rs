@@ -13,7 +13,7 @@ use crate::harness::Contestant;
 
 /// Readiness loops, the baseline first.
 pub(crate) const READINESS: &[&dyn Contestant] =
-    &[&epoll::Epoll, &ring::OneShot, &ringloop::Ringloop, &mio::Mio];
+    &[&epoll::Epoll, &ring::OneShot, &ringloop::LEVEL, &ringloop::EDGE, &mio::Mio];
 
 /// Ways to be level-triggered, on the ring and with epoll; and edge-triggered, for comparison.
 pub(crate) const TRIGGERS: &[&dyn Contestant] = &[

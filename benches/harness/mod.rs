@@ -1,7 +1,7 @@
 //! Measures servers against each other, by the CPU time they take per operation.
 //!
 //! Every contestant runs the same application in a process of its own, pinned to the first core,
-//! and is loaded by this process, pinned to the second. Machines drift, by 40 % for seconds at a
+//! and is loaded by this process, pinned to the second (or to the same, with `--one-core`). Machines drift, by 40 % for seconds at a
 //! time, so nothing measured at one time is ever divided by something measured at another: slots
 //! of a fraction of a second alternate between contestant and baseline, each pair of neighbours
 //! gives one ratio, and the report is their median with quartiles. See `schedule`.
@@ -19,14 +19,13 @@ mod options;
 mod report;
 mod schedule;
 mod server;
-mod shared;
+pub(crate) mod shared;
 mod slot;
 pub(crate) mod statistics;
 pub(crate) mod sys;
 pub(crate) mod syscalls;
 mod workload;
 
-pub(crate) use shared::Counter;
 pub(crate) use workload::{MESSAGE, Workload};
 
 use options::Options;
@@ -80,7 +79,11 @@ pub(crate) fn run(bench: &Bench) -> ExitCode {
 
 fn compare(bench: &Bench, options: &Options) -> io::Result<()> {
     sys::raise_fd_limit()?;
-    let (server_core, load_core) = sys::cores()?;
+    let (server_core, mut load_core) = sys::cores()?;
+    if options.one_core {
+        load_core = server_core;
+        sys::never_preempt_on_wake_up()?;
+    }
     sys::pin(load_core)?;
     let track = Track { server_core, memory: Memory::new()? };
     let contestants = options.choose(bench);

@@ -11,6 +11,8 @@ options, after `cargo bench --bench NAME --`:
   --seconds S        length of a measurement (default 0.3)
   --only A,B         these contestants, with the baseline and the floor
   --workload W       workloads whose name contains W
+  --one-core         server and load share a core and take turns, so that all servers find the
+                     same number of events at a time, and only what they do with them differs
   --no-syscalls      do not count system calls";
 
 pub(super) struct Options {
@@ -18,6 +20,7 @@ pub(super) struct Options {
     pub(super) slot: Duration,
     pub(super) warm_up: Duration,
     pub(super) count_syscalls: bool,
+    pub(super) one_core: bool,
     only: Option<Vec<String>>,
     workload: Option<String>,
 }
@@ -35,6 +38,7 @@ impl Options {
             slot: Duration::from_millis(300),
             warm_up: Duration::from_millis(30),
             count_syscalls: true,
+            one_core: false,
             only: None,
             workload: None,
         };
@@ -48,6 +52,7 @@ impl Options {
                 "--seconds" => options.slot = Duration::from_secs_f64(number(&value()?)?),
                 "--only" => options.only = Some(value()?.split(',').map(str::to_owned).collect()),
                 "--workload" => options.workload = Some(value()?),
+                "--one-core" => options.one_core = true,
                 "--no-syscalls" => options.count_syscalls = false,
                 "--help" | "-h" => return Err("help".to_owned()),
                 other => return Err(format!("unknown option {other}")),

@@ -46,7 +46,7 @@ impl Track {
         workload: &Workload,
         options: &Options,
     ) -> io::Result<Sample> {
-        self.loaded(contestant, workload, options.warm_up, |server, load| {
+        self.loaded(contestant, workload, options, |server, load| {
             let begin = (server.cpu_time()?, self.memory.counter.read(), Instant::now());
             load(options.slot)?;
             let (cpu, operations) = (server.cpu_time()?, self.memory.counter.read());
@@ -66,7 +66,7 @@ impl Track {
         workload: &Workload,
         options: &Options,
     ) -> io::Result<Option<f64>> {
-        self.loaded(contestant, workload, options.warm_up, |server, load| {
+        self.loaded(contestant, workload, options, |server, load| {
             let Ok(counter) = SyscallCounter::of(server.pid()) else { return Ok(None) };
             let before = self.memory.counter.read();
             load(options.slot)?;
@@ -80,18 +80,18 @@ impl Track {
         &self,
         contestant: &dyn Contestant,
         workload: &Workload,
-        warm_up: Duration,
+        options: &Options,
         measure: impl FnOnce(&Server, &mut dyn FnMut(Duration) -> io::Result<()>) -> io::Result<T>,
     ) -> io::Result<T> {
-        sys::watchdog(START_LIMIT * 3);
+        sys::watchdog(START_LIMIT * 3 + options.slot);
         std::thread::sleep(SETTLE);
         let before = self.memory.counter.read();
         let mut server = Server::start(contestant, workload, self.server_core, &self.memory)?;
         let measured = load::prepare(workload, server.address).and_then(|mut load| {
             let deadline = Instant::now() + START_LIMIT;
-            load.run(warm_up)?;
+            load.run(options.warm_up)?;
             while self.memory.counter.read() == before && Instant::now() < deadline {
-                load.run(warm_up)?;
+                load.run(options.warm_up)?;
             }
             measure(&server, &mut |time| load.run(time))
         });

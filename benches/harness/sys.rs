@@ -46,6 +46,13 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }).map(drop)
 }
 
+/// Lets whoever runs go on when it wakes up this thread, or a child of it, until it sleeps.
+pub(crate) fn never_preempt_on_wake_up() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters are valid to read.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) }).map(drop)
+}
+
 /// As many descriptors as this user is allowed.
 pub(crate) fn raise_fd_limit() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -72,6 +79,12 @@ pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
 pub(crate) fn inherited(fd: RawFd) -> OwnedFd {
     // SAFETY: the parent has left it open for this process, which takes it over once.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// The kernel's number of this thread.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: no memory is passed; the call cannot fail.
+    unsafe { libc::gettid() as u32 }
 }
 
 /// Ends this process when its parent ends.

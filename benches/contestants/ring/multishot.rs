@@ -107,12 +107,6 @@ impl Server {
         }
         self.condemned.clear();
         self.reap()?;
-        while self.ring.holds_back() {
-            self.ring.collect()?;
-            if !self.reap()? {
-                break;
-            }
-        }
         let mut batch = std::mem::take(&mut self.batch);
         for (fd, events) in batch.drain(..) {
             self.ready(fd, events)?;
@@ -148,17 +142,15 @@ impl Server {
         self.batch.push((fd, events));
     }
 
-    /// False if there was nothing.
-    fn reap(&mut self) -> io::Result<bool> {
+    fn reap(&mut self) -> io::Result<()> {
         let mut arrived = std::mem::take(&mut self.arrived);
         arrived.extend(self.ring.io.completion());
-        let any = !arrived.is_empty();
         for entry in arrived.drain(..) {
             let more = cqueue::more(entry.flags());
             self.complete(entry.user_data(), entry.result(), more)?;
         }
         self.arrived = arrived;
-        Ok(any)
+        Ok(())
     }
 
     #[inline]

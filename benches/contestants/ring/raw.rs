@@ -88,24 +88,6 @@ impl RawRing {
         self.enter(1, flags, argument, size_of::<WaitArgument>())
     }
 
-    /// True if the kernel has more than it has put into the ring: one enter makes some 20 or 40.
-    #[inline]
-    pub(crate) fn holds_back(&mut self) -> bool {
-        let submission = self.io.submission();
-        submission.taskrun() || submission.cq_overflow()
-    }
-
-    /// Collects all that the kernel holds back, without waiting.
-    pub(crate) fn collect(&mut self) -> io::Result<()> {
-        let no_time = types::Timespec::new();
-        let argument = WaitArgument {
-            timespec: std::ptr::from_ref(&no_time) as u64,
-            ..WaitArgument::default()
-        };
-        let argument = std::ptr::from_ref(&argument);
-        self.enter(COMPLETIONS, GETEVENTS | EXT_ARG, argument, size_of::<WaitArgument>())
-    }
-
     /// Queues an entry that refers to no memory.
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry) -> io::Result<()> {
