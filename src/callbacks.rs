@@ -9,6 +9,7 @@ use std::panic::Location;
 /// A closure that runs once, and knows where it was registered.
 pub(crate) trait Callback {
     fn run(self: Box<Self>, kind: CallbackKind, watch: &Watch);
+    fn origin(&self, kind: CallbackKind) -> Origin;
 }
 
 pub(crate) struct Deferred<F> {
@@ -25,8 +26,16 @@ impl<F: FnOnce()> Deferred<F> {
 impl<F: FnOnce()> Callback for Deferred<F> {
     fn run(self: Box<Self>, kind: CallbackKind, watch: &Watch) {
         let Deferred { callback, site } = *self;
-        watch.run(|| Origin { kind, type_name: type_name::<F>(), site }, callback);
+        watch.run(|| origin::<F>(kind, site), callback);
     }
+
+    fn origin(&self, kind: CallbackKind) -> Origin {
+        origin::<F>(kind, self.site)
+    }
+}
+
+fn origin<F>(kind: CallbackKind, site: &'static Location<'static>) -> Origin {
+    Origin { kind, type_name: type_name::<F>(), site }
 }
 
 /// First in, first out. No borrow outlives a method, so callbacks may add to it.

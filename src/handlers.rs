@@ -144,11 +144,11 @@ impl Handlers {
         }
     }
 
-    /// Everything, for the caller to drop.
-    pub(crate) fn take(&mut self) -> Vec<Box<dyn Handler>> {
+    /// Everything, by fd number, for the caller to drop.
+    pub(crate) fn take(&mut self) -> Vec<(RawFd, Box<dyn Handler>)> {
         self.len = 0;
-        let entries = std::mem::take(&mut self.entries);
-        entries.into_iter().filter_map(|entry| entry.handler).collect()
+        let entries = std::mem::take(&mut self.entries).into_iter().zip(0..);
+        entries.filter_map(|(entry, fd)| Some((fd, entry.handler?))).collect()
     }
 
     fn entry(&self, fd: RawFd) -> Option<&Entry> {

@@ -158,7 +158,8 @@ impl Series {
     fn schedule(self: &Rc<Self>, io_loop: &IoLoop, previous: u64) {
         let step = step(self.period, self.jitter.get(), fastrand::f64());
         let due = next_due(previous, io_loop.now(), step);
-        let tick = Tick { series: Rc::downgrade(self), start: self.starts.get() };
+        let tick =
+            Tick { series: Rc::downgrade(self), start: self.starts.get(), origin: self.origin };
         let timeout = io_loop.insert_timeout(due, Box::new(tick));
         self.chain.replace(Some(Chain { io_loop: io_loop.downgrade(), due, timeout }));
     }
@@ -181,19 +182,33 @@ impl Series {
 struct Tick {
     series: Weak<Series>,
     start: u64,
+    origin: Origin,
 }
 
 impl Callback for Tick {
     fn run(self: Box<Self>, _kind: CallbackKind, watch: &Watch) {
-        let Some(series) = self.series.upgrade() else {
+        let Tick { series, start, origin } = *self;
+        let Some(series) = series.upgrade() else {
             return;
         };
-        // Comes last, and comes about even if a panic is let through.
-        let _next = GoOn { series: &series, start: self.start };
-        // Borrowed already only if the callback runs another loop, and this series on it.
-        if let Ok(mut callback) = series.callback.try_borrow_mut() {
-            watch.run(|| series.origin, &mut *callback);
-        }
+        watch.run(
+            || origin,
+            move || {
+                // Comes about even if the callback panics.
+                let next = GoOn { series: &series, start };
+                // Borrowed already only if the callback runs another loop, and this series on it.
+                if let Ok(mut callback) = series.callback.try_borrow_mut() {
+                    callback();
+                }
+                drop(next);
+                // If the callback has dropped its series, this drops the callback.
+                drop(series);
+            },
+        );
+    }
+
+    fn origin(&self, _kind: CallbackKind) -> Origin {
+        self.origin
     }
 }
 

@@ -176,6 +176,25 @@ impl Watch {
         }
     }
 
+    /// Drops values of users, each of which may panic in its destructor. A panic that is let through
+    /// comes out after all are dropped, and it is the first.
+    pub(crate) fn drop_all<T>(&self, values: impl IntoIterator<Item = (Origin, T)>) {
+        let mut let_through = None;
+        for (origin, value) in values {
+            let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) else { continue };
+            if self.panics == Panics::Catch {
+                self.report(origin, payload);
+            } else if let_through.is_none() {
+                let_through = Some(payload);
+            } else {
+                drop_payload(payload);
+            }
+        }
+        if let Some(payload) = let_through {
+            resume_unwind(payload);
+        }
+    }
+
     #[inline]
     fn run_caught(&self, origin: impl FnOnce() -> Origin, body: impl FnOnce()) {
         self.run_many(&mut (), |()| body(), |()| Some(origin()));
@@ -188,9 +207,14 @@ impl Watch {
         // Panics of the hook, and of the payload's own destructor, end here: `std`'s own hook has
         // printed them.
         let _ = catch_unwind(AssertUnwindSafe(|| (self.panic_hook)(&report)));
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(again);
-        }
+        drop_payload(payload);
+    }
+}
+
+/// Drops a panic's payload, whose own destructor may panic.
+fn drop_payload(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
     }
 }
 

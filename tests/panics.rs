@@ -383,3 +383,65 @@ fn a_handler_that_removed_itself_and_panicked_is_dropped() {
         assert_eq!(io_loop.metrics().handlers, 0);
     }
 }
+#[test]
+fn a_periodic_callback_whose_destructor_panics_inside_its_own_call_is_reported() {
+    let (io_loop, reports) = catching_loop();
+    let own: Rc<RefCell<Option<PeriodicCallback>>> = Rc::default();
+    let (cell, on_drop) = (own.clone(), panic_on_drop());
+    let callback = move || {
+        let _ = &on_drop;
+        drop(cell.take());
+    };
+    let periodic = PeriodicCallback::new(callback, Duration::from_millis(1)).unwrap();
+    periodic.start().unwrap();
+    own.replace(Some(periodic));
+    turn_until(&io_loop, || own.borrow().is_none());
+    assert_eq!(reports.borrow().len(), 1);
+}
+
+#[test]
+fn a_handler_left_over_by_a_panic_is_still_called_once_a_turn() {
+    let io_loop = new_loop();
+    let (calls, panicked) = (Count::new(), Count::new());
+    let mut peers = Vec::new();
+    for _ in 0..10 {
+        let (stream, peer) = ready_pair();
+        peers.push(peer);
+        let (calls, panicked) = (calls.clone(), panicked.clone());
+        let handler = move |_: &mut UnixStream, _| {
+            calls.hit();
+            if panicked.get() == 0 {
+                panicked.hit();
+                panic!("let through");
+            }
+        };
+        io_loop.add_handler(stream, Events::READ, handler).unwrap();
+    }
+    assert_lets_through(&io_loop);
+    assert_eq!(calls.get(), 1);
+    for turns in 1..=3 {
+        turn(&io_loop);
+        assert_eq!(calls.get(), 1 + 10 * turns);
+    }
+}
+
+#[test]
+fn panics_in_several_destructors_that_close_runs_do_not_end_the_process() {
+    let result = support::in_child(|| {
+        let (io_loop, reports) = catching_loop();
+        for _ in 0..2 {
+            let (bomb, peer) = ready_bomb();
+            std::mem::forget(peer);
+            io_loop.add_handler(bomb, Events::READ, |_, _| {}).unwrap();
+            let (in_callback, in_timeout) = (panic_on_drop(), panic_on_drop());
+            io_loop.add_callback(move || drop(in_callback));
+            io_loop.call_later(Duration::MAX, move || drop(in_timeout));
+        }
+        io_loop.close(false).unwrap();
+        match reports.borrow().len() {
+            6 => Ok(()),
+            count => Err(format!("{count} reports")),
+        }
+    });
+    assert_eq!(result, Ok(()));
+}

@@ -89,6 +89,10 @@ pub(crate) trait Driver {
     /// Submits what is queued, waits, and appends what is ready to `batch`.
     fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()>;
 
+    /// Takes back what the last turn handed out and nobody was told: the next turn hands it out
+    /// again, if it is still true.
+    fn put_back(&mut self, rest: &[Readiness]);
+
     /// Cancels everything and waits, bounded, for the kernel to let go.
     fn close(&mut self);
 

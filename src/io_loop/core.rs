@@ -62,7 +62,7 @@ pub(crate) struct Core {
     /// `None` once the loop is closed.
     driver: RefCell<Option<Box<dyn Driver>>>,
     posted: RefCell<Option<Receiver<Posted>>>,
-    /// What has been found ready, and not been dispatched yet.
+    /// What has been found ready in this turn.
     batch: RefCell<Vec<Readiness>>,
     /// Handlers removed while the kernel may pin their files.
     condemned: RefCell<Vec<(RawFd, Box<dyn Handler>)>>,
@@ -220,7 +220,7 @@ impl Core {
     }
 
     fn how_long(&self, mode: Mode) -> Wait {
-        if !self.callbacks.is_empty() || !self.batch.borrow().is_empty() {
+        if !self.callbacks.is_empty() {
             return Wait::Poll;
         }
         let limit = match mode {
@@ -251,9 +251,9 @@ impl Core {
         if self.condemned.borrow().is_empty() {
             return;
         }
-        for (fd, handler) in self.condemned.take() {
-            self.drop_handler(fd, handler);
-        }
+        let condemned = self.condemned.take();
+        self.watch
+            .drop_all(condemned.into_iter().map(|(fd, handler)| (handler.origin(fd), handler)));
     }
 
     fn drop_handler(&self, fd: RawFd, handler: Box<dyn Handler>) {
@@ -319,17 +319,22 @@ impl Core {
     }
 
     fn drop_contents(&self, all_fds: bool) {
-        // Disconnects the handles first, so that nothing is posted any more.
+        self.collect_posted();
+        // From here on nothing is posted any more.
         drop(self.posted.take());
         let handlers = self.handlers.borrow_mut().take();
         if all_fds {
-            handlers.iter().filter_map(|handler| handler.bare_fd()).for_each(sys::close);
+            handlers.iter().filter_map(|(_, handler)| handler.bare_fd()).for_each(sys::close);
         }
-        drop(handlers);
-        drop(self.condemned.take());
-        drop(self.callbacks.take());
+        let handlers = handlers.into_iter().chain(self.condemned.take());
+        let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
+        let callback =
+            |callback: Box<dyn Callback>, kind| (callback.origin(kind), Doomed::Callback(callback));
+        let callbacks = self.callbacks.take();
+        let callbacks = callbacks.into_iter().map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
-        drop(timeouts);
+        let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
+        self.watch.drop_all(handlers.chain(callbacks).chain(timeouts));
     }
 
     pub(super) fn metrics(&self) -> Metrics {
@@ -375,6 +380,13 @@ impl Drop for Core {
 
 fn until(deadline: u64) -> Wait {
     if deadline >= END_OF_TIME { Wait::Forever } else { Wait::Until(deadline) }
+}
+
+/// What a loop that closes drops.
+#[expect(dead_code, reason = "it is there to be dropped")]
+enum Doomed {
+    Handler(Box<dyn Handler>),
+    Callback(Box<dyn Callback>),
 }
 
 /// What became of a registration that was to end.

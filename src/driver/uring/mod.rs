@@ -173,6 +173,10 @@ impl Driver for Uring {
         Ok(())
     }
 
+    fn put_back(&mut self, rest: &[Readiness]) {
+        self.polls.put_back(rest);
+    }
+
     fn close(&mut self) {
         self.polls.disarm_all(&mut self.ring);
         if self.wake.armed {

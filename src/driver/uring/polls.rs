@@ -234,6 +234,17 @@ impl Polls {
         self.batch = self.batch.checked_add(1).unwrap_or(1);
     }
 
+    /// Takes back a part of the last report. Level polls find it again.
+    pub(super) fn put_back(&mut self, rest: &[Readiness]) {
+        for &Readiness { fd, registration, events } in rest {
+            let slot = &self.slots[fd as usize];
+            let is_level = slot.trigger == Trigger::Level && slot.state != State::Dead;
+            if slot.registration == registration && slot.state != State::Vacant && !is_level {
+                self.merge(fd, events & (slot.interest | Events::ERROR));
+            }
+        }
+    }
+
     /// Forgets what level polls found between two turns: it may not be true any more when it is
     /// reported. They are armed again in the next turn, and find it again if it is.
     pub(super) fn forget_levels(&mut self) {
@@ -300,10 +311,7 @@ impl Polls {
             self.slots[fd as usize].state = State::Idle;
             self.queue(fd);
         }
-        if events.is_empty() {
-            return;
-        }
-        if self.slots[fd as usize].trigger == Trigger::Level {
+        if self.slots[fd as usize].trigger == Trigger::Level && !events.is_empty() {
             self.to_unpark.push(fd);
         }
         self.merge(fd, events);
@@ -311,6 +319,9 @@ impl Polls {
 
     /// Adds events to what the batch says of this fd.
     fn merge(&mut self, fd: RawFd, events: Events) {
+        if events.is_empty() {
+            return;
+        }
         let slot = &mut self.slots[fd as usize];
         if slot.batch == self.batch {
             self.ready[slot.position as usize].events |= events;

@@ -28,7 +28,7 @@ impl Core {
     }
 }
 
-/// A batch being dispatched. What a panic leaves of it stays for the next turn.
+/// A batch being dispatched. What a panic leaves of it goes back to the driver.
 struct Batch<'a> {
     core: &'a Core,
     ready: Vec<Readiness>,
@@ -73,7 +73,12 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.recover();
-        self.ready.drain(..self.next);
+        if self.next < self.ready.len()
+            && let Ok(mut driver) = self.core.driver()
+        {
+            driver.put_back(&self.ready[self.next..]);
+        }
+        self.ready.clear();
         self.core.batch.replace(std::mem::take(&mut self.ready));
     }
 }
