@@ -1,6 +1,7 @@
 //! Servers under a storm of short connections.
 //!
-//! `cargo bench --bench accept_storm`; with `-- --quick` for a rough answer in seconds.
+//! `cargo bench --bench accept_storm`; with `-- --quick` for a rough answer in seconds, with `-- --one-core`
+//! for one that is the same in every run.
 
 mod contestants;
 mod harness;

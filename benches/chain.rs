@@ -1,6 +1,7 @@
 //! libevent's benchmark: bytes handed on through a circle of socket pairs, a few at a time or many.
 //!
-//! `cargo bench --bench chain`; with `-- --quick` for a rough answer in seconds.
+//! `cargo bench --bench chain`; with `-- --quick` for a rough answer in seconds, with `-- --one-core`
+//! for one that is the same in every run.
 
 mod contestants;
 mod harness;

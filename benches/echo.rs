@@ -1,6 +1,7 @@
 //! Servers that echo 64 bytes to one client, to some, and to many.
 //!
-//! `cargo bench --bench echo`; with `-- --quick` for a rough answer in seconds.
+//! `cargo bench --bench echo`; with `-- --quick` for a rough answer in seconds, with `-- --one-core`
+//! for one that is the same in every run.
 
 mod contestants;
 mod harness;

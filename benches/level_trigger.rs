@@ -1,6 +1,7 @@
 //! Ways to be level-triggered on a ring, whose own polls are edge-triggered or one-shot.
 //!
-//! `cargo bench --bench level_trigger` takes five minutes; `-- --quick` gives a rough answer in one.
+//! `cargo bench --bench level_trigger` takes five minutes; with `-- --quick` a rough answer
+//! takes one. `-- --one-core` compares best.
 
 mod contestants;
 mod harness;

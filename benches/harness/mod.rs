@@ -1,10 +1,14 @@
 //! Measures servers against each other, by the CPU time they take per operation.
 //!
 //! Every contestant runs the same application in a process of its own, pinned to the first core,
-//! and is loaded by this process, pinned to the second (or to the same, with `--one-core`). Machines drift, by 40 % for seconds at a
+//! and is loaded by this process, pinned to the second. Machines drift, by 40 % for seconds at a
 //! time, so nothing measured at one time is ever divided by something measured at another: slots
 //! of a fraction of a second alternate between contestant and baseline, each pair of neighbours
 //! gives one ratio, and the report is their median with quartiles. See `schedule`.
+//!
+//! On two cores, how many events a server finds at a time depends on how fast it is, and with that
+//! what an event costs. With `--one-core` server and load take turns on one core: every server
+//! finds the same. That is repeatable to 1 %, even on a busy machine.
 //!
 //! A benchmark is a [`Bench`] and a call of [`run`]. A contestant is one file that implements
 //! [`Contestant`] and one line in `contestants/mod.rs`.
@@ -94,7 +98,8 @@ fn compare(bench: &Bench, options: &Options) -> io::Result<()> {
         outcomes.push(outcome);
     }
     report::print_legend(&contestants);
-    let files = [json::write(bench.name, &outcomes)?, chart::write(bench.name, &outcomes)?];
+    let name = format!("{}{}", bench.name, if options.one_core { "-one-core" } else { "" });
+    let files = [json::write(&name, &outcomes)?, chart::write(&name, &outcomes)?];
     files.iter().for_each(|file| println!("{}", file.display()));
     Ok(())
 }

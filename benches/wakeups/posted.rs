@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const FLOOD: usize = 20_000;
+const FLOOD: usize = 100_000;
 const SINGLES: usize = 50;
 const BUSY: usize = 2_000;
 /// Long enough for a loop to fall asleep.

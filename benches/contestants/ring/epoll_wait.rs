@@ -47,9 +47,10 @@ struct Server {
 
 impl Server {
     fn run(&mut self) -> io::Result<()> {
-        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        // The kernel may write to them after an error here.
+        let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS].leak();
         loop {
-            let ready = self.wait(&mut events)?;
+            let ready = self.wait(events)?;
             for event in &events[..ready] {
                 self.ready(event.u64 as RawFd, event.events)?;
             }
@@ -59,7 +60,7 @@ impl Server {
     fn wait(&mut self, events: &mut [libc::epoll_event]) -> io::Result<usize> {
         let memory = events.as_mut_ptr().cast::<types::epoll_event>();
         let wait = opcode::EpollWait::new(Fd(self.epoll.as_raw_fd()), memory, events.len() as u32);
-        // SAFETY: the events live, borrowed, until this function has seen the completion.
+        // SAFETY: `run`, the only caller, passes events that live for ever.
         unsafe { self.ring.push_unchecked(wait.build())? };
         loop {
             self.ring.submit_and_wait()?;

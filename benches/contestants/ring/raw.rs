@@ -99,7 +99,7 @@ impl RawRing {
     ///
     /// # Safety
     ///
-    /// The memory that the entry refers to lives until its completion has come.
+    /// The memory that the entry refers to lives until the kernel needs it no more.
     #[inline]
     pub(crate) unsafe fn push_unchecked(&mut self, entry: Entry) -> io::Result<()> {
         // SAFETY: the caller's promise.
