@@ -146,9 +146,7 @@ pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Asserts that as many descriptors are open as before.
-///
-/// The kernel may be late in closing what a ring had; nothing else is.
+/// Asserts that as many descriptors are open as before. To be called by who is [`alone`].
 #[track_caller]
 pub(crate) fn assert_open_fds(before: usize) {
     assert_eq!(open_fds(), before, "descriptors open, and before");
