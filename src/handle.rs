@@ -86,7 +86,7 @@ impl Shared {
 
     /// True if a stop was asked for, which is then done with.
     pub(crate) fn take_stop(&self) -> bool {
-        self.stop.swap(false, Ordering::Relaxed)
+        self.stop_requested() && self.stop.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -78,6 +78,7 @@ struct Entry {
     /// `None` while it runs.
     handler: Option<Box<dyn Handler>>,
     registration: u32,
+    interest: Events,
 }
 
 #[derive(Default)]
@@ -101,13 +102,24 @@ impl Handlers {
     }
 
     /// `fd` is not registered, and `registration` is not zero.
-    pub(crate) fn insert(&mut self, fd: RawFd, registration: u32, handler: Box<dyn Handler>) {
+    pub(crate) fn insert(
+        &mut self,
+        fd: RawFd,
+        registration: u32,
+        interest: Events,
+        handler: Box<dyn Handler>,
+    ) {
         let index = fd as usize;
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, Entry::default);
         }
-        self.entries[index] = Entry { handler: Some(handler), registration };
+        self.entries[index] = Entry { handler: Some(handler), registration, interest };
         self.len += 1;
+    }
+
+    /// `fd` is registered.
+    pub(crate) fn set_interest(&mut self, fd: RawFd, interest: Events) {
+        self.entries[fd as usize].interest = interest;
     }
 
     /// Ends a registration. The handler comes back unless it is running; then
@@ -121,13 +133,21 @@ impl Handlers {
         entry.handler.take()
     }
 
-    /// Takes the handler out to run it, if the registration still stands.
+    /// Takes the handler out to run it, if the registration still stands, and some of `events` are
+    /// still asked for; those come with it.
     #[inline]
-    pub(crate) fn take_out(&mut self, fd: RawFd, registration: u32) -> Option<Box<dyn Handler>> {
-        match self.entries.get_mut(fd as usize) {
-            Some(entry) if entry.registration == registration => entry.handler.take(),
-            _ => None,
+    pub(crate) fn take_out(
+        &mut self,
+        fd: RawFd,
+        registration: u32,
+        events: Events,
+    ) -> Option<(Box<dyn Handler>, Events)> {
+        let entry = self.entries.get_mut(fd as usize)?;
+        let events = events & (entry.interest | Events::ERROR);
+        if entry.registration != registration || events.is_empty() {
+            return None;
         }
+        Some((entry.handler.take()?, events))
     }
 
     /// Puts a handler back that has run. It is returned if its registration ended meanwhile.

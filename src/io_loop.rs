@@ -264,11 +264,14 @@ impl IoLoop {
             return Err(AddHandlerError::new(fd, error, source));
         }
         let registration = driver.add_poll(fd, events, trigger);
-        handlers.insert(fd, registration, Box::new(Registered { source, handler, site }));
+        handlers.insert(fd, registration, events, Box::new(Registered { source, handler, site }));
         Ok(())
     }
 
     /// Changes the events that a handler waits for. [`Events::NONE`] pauses it, but for errors.
+    ///
+    /// Takes effect at once: what has been found ready in this turn and is not asked for any more is
+    /// not reported.
     ///
     /// For [`Trigger::Edge`], what is ready now is reported again, also if `events` are the same.
     ///
@@ -279,10 +282,13 @@ impl IoLoop {
     pub fn update_handler(&self, fd: &impl AsRawFd, events: Events) -> io::Result<()> {
         let fd = fd.as_raw_fd();
         let mut driver = self.core.driver()?;
-        if !self.core.handlers.borrow().is_registered(fd) {
+        let mut handlers = self.core.handlers.borrow_mut();
+        if !handlers.is_registered(fd) {
             return Err(LoopError::NotRegistered(fd).into());
         }
-        driver.modify_poll(fd, events).map_err(|_| LoopError::Lost(fd).into())
+        driver.modify_poll(fd, events).map_err(|_| LoopError::Lost(fd))?;
+        handlers.set_interest(fd, events);
+        Ok(())
     }
 
     /// Removes a handler, and drops it with its source. True if there was one.

@@ -177,12 +177,12 @@ impl Watch {
     }
 
     /// Drops values of users, each of which may panic in its destructor. A panic that is let through
-    /// comes out after all are dropped, and it is the first.
+    /// comes out after all are dropped, and it is the first; none is while the thread unwinds.
     pub(crate) fn drop_all<T>(&self, values: impl IntoIterator<Item = (Origin, T)>) {
         let mut let_through = None;
         for (origin, value) in values {
             let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) else { continue };
-            if self.panics == Panics::Catch {
+            if self.panics == Panics::Catch || std::thread::panicking() {
                 self.report(origin, payload);
             } else if let_through.is_none() {
                 let_through = Some(payload);

@@ -380,3 +380,23 @@ fn a_handler_added_by_a_handler_is_called_from_the_next_turn_on() {
     turn(&io_loop);
     assert_eq!(trace.take(), ["inner"]);
 }
+
+#[test]
+fn a_handler_paused_by_another_of_the_same_batch_is_not_called() {
+    let io_loop = new_loop();
+    let (streams, _peers): (Vec<_>, Vec<_>) = (0..2).map(|_| ready_pair()).unzip();
+    let numbers = [streams[0].as_raw_fd(), streams[1].as_raw_fd()];
+    let count = Count::new();
+    for (stream, other) in streams.into_iter().zip([numbers[1], numbers[0]]) {
+        let count = count.clone();
+        let pause_other = move |_: &mut UnixStream, _| {
+            count.hit();
+            IoLoop::current().update_handler(&other, Events::NONE).unwrap();
+        };
+        io_loop.add_handler(stream, Events::READ, pause_other).unwrap();
+    }
+    for _ in 0..3 {
+        turn(&io_loop);
+    }
+    assert_eq!(count.get(), 3);
+}

@@ -5,6 +5,7 @@ mod support;
 use ringloop::{Events, IoLoop, Trigger};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -458,4 +459,31 @@ fn a_handler_takes_another_source_of_its_batch_and_registers_it_anew() {
     let mut told = trace.take();
     told.sort();
     assert_eq!(told, ["first owner", "second owner"]);
+}
+
+/// Each removal looks at the kernel, and what a poll for urgent data finds there is for the next turn.
+#[test]
+fn removals_while_the_loop_does_not_run_lose_and_mix_up_nothing() {
+    let io_loop = new_loop();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let urgent = support::Masks::new();
+    io_loop.add_handler(listener.accept().unwrap().0, Events::PRIORITY, urgent.handler()).unwrap();
+    let others: Vec<_> = (0..3).map(|_| pair()).collect();
+    for (stream, _) in &others {
+        io_loop.add_handler(stream.as_raw_fd(), Events::READ, |_, _| {}).unwrap();
+    }
+    peer.write_all(b"ordinary").unwrap();
+    for _ in 0..3 {
+        turn(&io_loop);
+    }
+    assert!(urgent.take().is_empty());
+    for (stream, _) in &others {
+        // SAFETY: the descriptor is open, and one byte is read from a static string.
+        let sent = unsafe { libc::send(peer.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
+        assert_eq!(sent, 1);
+        assert!(io_loop.remove_handler(stream));
+    }
+    turn(&io_loop);
+    assert_eq!(urgent.take(), [Events::PRIORITY]);
 }

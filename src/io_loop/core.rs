@@ -215,7 +215,6 @@ impl Core {
         if asleep {
             alarm.awake();
         }
-        self.drop_condemned();
         result
     }
 
@@ -324,6 +323,7 @@ impl Core {
         drop(self.posted.take());
         let handlers = self.handlers.borrow_mut().take();
         if all_fds {
+            // Before the closures go, in whose destructors the numbers may be given out again.
             handlers.iter().filter_map(|(_, handler)| handler.bare_fd()).for_each(sys::close);
         }
         let handlers = handlers.into_iter().chain(self.condemned.take());

@@ -9,16 +9,21 @@ thread_local! {
     static CURRENT: RefCell<Weak<Core>> = const { RefCell::new(Weak::new()) };
 }
 
+/// A thread that ends has none any more.
 pub(super) fn get() -> Option<Rc<Core>> {
-    CURRENT.with_borrow(Weak::upgrade)
+    CURRENT.try_with(|current| current.borrow().upgrade()).ok().flatten()
 }
 
 pub(super) fn set(core: &Rc<Core>) {
-    CURRENT.set(Rc::downgrade(core));
+    replace(Rc::downgrade(core));
 }
 
 pub(super) fn clear() {
-    CURRENT.set(Weak::new());
+    replace(Weak::new());
+}
+
+fn replace(core: Weak<Core>) -> Weak<Core> {
+    CURRENT.try_with(|current| current.replace(core)).unwrap_or_default()
 }
 
 /// Makes a loop current until it is dropped, then the one that was.
@@ -28,12 +33,12 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn enter(core: &Rc<Core>) -> Scope {
-        Scope { previous: CURRENT.replace(Rc::downgrade(core)) }
+        Scope { previous: replace(Rc::downgrade(core)) }
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        CURRENT.set(std::mem::take(&mut self.previous));
+        replace(std::mem::take(&mut self.previous));
     }
 }

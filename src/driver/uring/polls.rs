@@ -254,6 +254,7 @@ impl Polls {
                 slot.position = self.ready.len() as u32;
                 self.ready.push(ready);
             } else {
+                slot.batch = 0;
                 self.queue(ready.fd);
             }
         }

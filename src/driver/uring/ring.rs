@@ -48,6 +48,15 @@ pub(super) struct Completion {
     pub(super) more: bool,
 }
 
+/// Where completions are that are not in the ring yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeldBack {
+    /// To be made, when asked for.
+    TaskWork,
+    /// In the kernel's list of those that did not fit.
+    Overflow,
+}
+
 impl From<io_uring::cqueue::Entry> for Completion {
     #[inline]
     fn from(entry: io_uring::cqueue::Entry) -> Completion {
@@ -247,24 +256,22 @@ impl Ring {
         self.stashed.is_empty() && self.io.completion().is_empty()
     }
 
-    /// True if the kernel has more for us than it has put into the ring.
+    /// What the kernel has for us that it has not put into the ring.
     #[inline]
-    pub(super) fn holds_back(&mut self) -> bool {
+    pub(super) fn held_back(&mut self) -> Option<HeldBack> {
         let submission = self.io.submission();
-        let overflow = submission.cq_overflow();
-        let pending = overflow || submission.taskrun();
-        drop(submission);
-        self.counters.completion_overflows += u64::from(overflow);
-        pending
+        if submission.cq_overflow() {
+            drop(submission);
+            self.counters.completion_overflows += 1;
+            return Some(HeldBack::Overflow);
+        }
+        submission.taskrun().then_some(HeldBack::TaskWork)
     }
 
-    /// Collects what the kernel holds back. One that is asked for a single completion produces
-    /// some 20 per enter, so it is asked for as many as the queue takes, without waiting.
+    /// Collects what the kernel holds back, some 20 completions. It would produce more if it were
+    /// asked to wait for more, but then it does wait, also without time to.
     pub(super) fn collect(&mut self) -> io::Result<()> {
-        let many = self.io.params().cq_entries();
-        let no_time = types::Timespec::new();
-        let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
-        match self.enter(0, many, flags, Some(&no_time)) {
+        match self.enter(0, 0, ENTER_GETEVENTS, None) {
             Err(error) if !is_transient(&error) => Err(named(error)),
             _ => Ok(()),
         }

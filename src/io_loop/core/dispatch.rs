@@ -8,9 +8,10 @@ use crate::report::Origin;
 use std::os::fd::RawFd;
 
 impl Core {
-    /// Calls the handlers of what is ready.
+    /// Drops what the kernel has let go of, then calls the handlers of what is ready.
     pub(super) fn dispatch(&self) {
         let mut batch = Batch { core: self, ready: self.batch.take(), next: 0, running: None };
+        self.drop_condemned();
         while batch.next < batch.ready.len() {
             // One landing pad for all handlers, because one for each would be felt.
             self.watch.run_many(&mut batch, Batch::call_handlers, Batch::recover);
@@ -43,9 +44,8 @@ impl Batch<'_> {
         let core = self.core;
         while let Some(&Readiness { fd, registration, events }) = self.ready.get(self.next) {
             self.next += 1;
-            let Some(handler) = core.handlers.borrow_mut().take_out(fd, registration) else {
-                continue;
-            };
+            let taken = core.handlers.borrow_mut().take_out(fd, registration, events);
+            let Some((handler, events)) = taken else { continue };
             add(&core.counts.handler_calls, 1);
             core.call_handler(self.running.insert(handler), fd, events);
             let Some(handler) = self.running.take() else { continue };
