@@ -404,6 +404,10 @@ impl IoLoop {
         WeakLoop(Rc::downgrade(&self.core))
     }
 
+    pub(crate) fn check_usable(&self) -> Result<(), LoopError> {
+        self.core.driver().map(drop)
+    }
+
     /// Nanoseconds by the loop's clock.
     pub(crate) fn now(&self) -> u64 {
         self.core.clock.now()

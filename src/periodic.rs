@@ -109,12 +109,13 @@ impl PeriodicCallback {
     ///
     /// # Errors
     ///
-    /// [`LoopError::NoCurrent`].
+    /// [`LoopError::NoCurrent`], [`LoopError::Closed`], [`LoopError::Forked`].
     pub fn start(&self) -> io::Result<()> {
         if self.is_running() {
             return Ok(());
         }
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
+        io_loop.check_usable()?;
         self.series.starts.set(self.series.starts.get() + 1);
         self.series.schedule(&io_loop, io_loop.now());
         Ok(())
@@ -131,9 +132,11 @@ impl PeriodicCallback {
         }
     }
 
-    /// True from [`start`](Self::start) to [`stop`](Self::stop).
+    /// True from [`start`](Self::start) to [`stop`](Self::stop), or to the end of the loop.
     pub fn is_running(&self) -> bool {
-        self.series.chain.borrow().is_some()
+        let chain = self.series.chain.borrow();
+        let io_loop = chain.as_ref().and_then(|chain| chain.io_loop.upgrade());
+        io_loop.is_some_and(|io_loop| io_loop.check_usable().is_ok())
     }
 }
 

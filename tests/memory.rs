@@ -1,4 +1,6 @@
 //! What the loop allocates, and gives back.
+//!
+//! Each test runs alone: tables go by descriptor numbers, which other tests would drive up.
 
 mod stress_support;
 
@@ -13,7 +15,7 @@ use stress_support::{
     Count, alone, eventfd, pair, raise_fd_limit, signal, small_loop, take_count, turn, turn_at_most,
 };
 
-/// Counts per thread, so that tests do not disturb each other.
+/// Counts per thread, so that the test harness does not count.
 struct Counting;
 
 thread_local! {
@@ -73,6 +75,7 @@ fn the_allocator_counts() {
 }
 
 fn dispatching_allocates_nothing(trigger: Trigger, handled: Events) {
+    let _alone = alone();
     const FDS: usize = 50;
     let io_loop = small_loop();
     let calls = Count::default();
@@ -113,6 +116,7 @@ fn dispatching_edge_triggered_events_allocates_nothing() {
 
 #[test]
 fn changing_interests_allocates_nothing() {
+    let _alone = alone();
     let io_loop = small_loop();
     let (stream, _peer) = pair();
     let fd = stream.as_raw_fd();
@@ -135,6 +139,7 @@ fn changing_interests_allocates_nothing() {
 
 #[test]
 fn a_turn_with_a_deadline_allocates_nothing() {
+    let _alone = alone();
     let io_loop = small_loop();
     io_loop.call_later(Duration::from_secs(3600), || {});
     let round = || io_loop.turn(Some(Duration::from_micros(10))).unwrap();
@@ -144,6 +149,7 @@ fn a_turn_with_a_deadline_allocates_nothing() {
 
 #[test]
 fn a_callback_allocates_its_box_and_nothing_else() {
+    let _alone = alone();
     let io_loop = small_loop();
     let runs = Count::default();
     let round = || {
@@ -161,6 +167,7 @@ fn a_callback_allocates_its_box_and_nothing_else() {
 
 #[test]
 fn a_timeout_allocates_its_box_and_nothing_else() {
+    let _alone = alone();
     let io_loop = small_loop();
     let fired = Count::default();
     let round = || {
@@ -193,6 +200,7 @@ fn add_and_cancel<const SIZE: usize>(io_loop: &IoLoop, number: usize) {
 
 #[test]
 fn cancelled_timeouts_give_their_memory_back_at_once() {
+    let _alone = alone();
     const TIMEOUTS: usize = 20_000;
     let io_loop = small_loop();
     let left = growth(|| add_and_cancel::<256>(&io_loop, TIMEOUTS));
@@ -203,6 +211,7 @@ fn cancelled_timeouts_give_their_memory_back_at_once() {
 
 #[test]
 fn timeouts_added_and_cancelled_for_ever_do_not_make_the_queue_grow() {
+    let _alone = alone();
     let io_loop = small_loop();
     let round = || {
         add_and_cancel::<16>(&io_loop, 1000);
@@ -215,6 +224,7 @@ fn timeouts_added_and_cancelled_for_ever_do_not_make_the_queue_grow() {
 
 #[test]
 fn a_timeout_moved_again_and_again_keeps_the_queue_small() {
+    let _alone = alone();
     let io_loop = small_loop();
     let far = || io_loop.call_later(Duration::from_secs(60), || {});
     let mut idle: Vec<_> = (0..100).map(|_| far()).collect();
@@ -247,7 +257,6 @@ fn register<Capture: Default + 'static>(io_loop: &IoLoop, number: usize) -> Vec<
 
 #[test]
 fn an_idle_descriptor_costs_no_more_than_256_bytes() {
-    // Numbers, which the tables go by, are as low as can be only while no other test has any.
     let _alone = alone();
     // Just past a power of two, where tables that double are at their emptiest.
     for number in [1000, 4096, 4200, 8300] {

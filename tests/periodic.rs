@@ -5,7 +5,7 @@
 
 mod support;
 
-use ringloop::{IoLoop, PeriodicCallback};
+use ringloop::{IoLoop, LoopError, PeriodicCallback};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -265,4 +265,21 @@ fn it_runs_on_the_loop_that_is_current_at_its_start() {
     first.make_current();
     periodic.start().unwrap();
     assert_eq!((pending(&first), pending(&second)), (1, 0));
+}
+
+#[test]
+fn a_series_ends_with_its_loop_and_can_be_started_on_another() {
+    let closed = new_loop();
+    let count = Count::new();
+    let periodic = PeriodicCallback::new(count.counter(), Duration::from_millis(1)).unwrap();
+    periodic.start().unwrap();
+    closed.close(false).unwrap();
+    assert!(!periodic.is_running());
+    let refused = periodic.start().unwrap_err();
+    assert_eq!(LoopError::of(&refused), Some(&LoopError::Closed));
+    assert!(!periodic.is_running());
+    let io_loop = new_loop();
+    periodic.start().unwrap();
+    assert!(periodic.is_running());
+    turn_until(&io_loop, || count.get() == 2);
 }
