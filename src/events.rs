@@ -31,11 +31,16 @@ bitflags::bitflags! {
 }
 
 impl Events {
+    #[cold]
+    fn failed(self) -> Events {
+        self | Events::ERROR
+    }
+
     /// What a mask of `poll(2)` says to one who asked for `interest`.
     #[inline]
     pub(crate) fn from_poll(mask: u32, interest: Events) -> Events {
-        let failed = if mask & Events::ERROR.bits() != 0 { Events::ERROR } else { Events::NONE };
-        Events::from_bits_retain(mask & interest.bits()) | failed
+        let events = Events::from_bits_retain(mask) & (interest | Events::ERROR);
+        if events.intersects(Events::ERROR) { events.failed() } else { events }
     }
 }
 

@@ -1,31 +1,50 @@
 //! The table of handlers, by fd number.
 //!
-//! A handler is taken out of the table while it runs, so that it may add, update and remove
-//! handlers, itself among them. The registration id tells whether what is put back is still wanted.
+//! Whoever calls a handler holds it, too, so that it may add, update and remove handlers, itself
+//! among them, while it runs.
 
 use crate::events::Events;
 use crate::report::{CallbackKind, Origin};
 use std::any::{Any, TypeId, type_name};
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::Location;
+use std::rc::Rc;
 
 /// A source with its closure, types erased.
 pub(crate) trait Handler {
-    fn call(&mut self, events: Events);
+    fn call(&self, events: Events);
     fn origin(&self, fd: RawFd) -> Origin;
     fn source_type(&self) -> TypeId;
-    /// The source, as a `Box<S>`.
-    fn into_source(self: Box<Self>) -> Box<dyn Any>;
+    /// The source, as a `Box<S>`, if nobody else holds the handler.
+    fn into_source(self: Rc<Self>) -> Option<Box<dyn Any>>;
     /// The descriptor, if the source is but its number, which nobody closes.
     fn bare_fd(&self) -> Option<RawFd>;
 }
 
-pub(crate) struct Registered<S, F> {
-    pub(crate) source: S,
-    pub(crate) handler: F,
-    pub(crate) site: &'static Location<'static>,
+/// True while it runs, or rather, while its caller holds it beside the table.
+pub(crate) fn is_running(handler: &Rc<dyn Handler>) -> bool {
+    Rc::strong_count(handler) > 1
+}
+
+struct Registered<S, F> {
+    /// Borrowed while the handler runs, and at no other time but for an instant.
+    parts: RefCell<(S, F)>,
+    site: &'static Location<'static>,
+}
+
+pub(crate) fn registered<S, F>(
+    source: S,
+    handler: F,
+    site: &'static Location<'static>,
+) -> Rc<dyn Handler>
+where
+    S: AsRawFd + 'static,
+    F: FnMut(&mut S, Events) + 'static,
+{
+    Rc::new(Registered { parts: RefCell::new((source, handler)), site })
 }
 
 impl<S, F> Handler for Registered<S, F>
@@ -33,8 +52,9 @@ where
     S: AsRawFd + 'static,
     F: FnMut(&mut S, Events) + 'static,
 {
-    fn call(&mut self, events: Events) {
-        (self.handler)(&mut self.source, events);
+    fn call(&self, events: Events) {
+        let (source, handler) = &mut *self.parts.borrow_mut();
+        handler(source, events);
     }
 
     fn origin(&self, fd: RawFd) -> Origin {
@@ -45,12 +65,13 @@ where
         TypeId::of::<S>()
     }
 
-    fn into_source(self: Box<Self>) -> Box<dyn Any> {
-        Box::new(self.source)
+    fn into_source(self: Rc<Self>) -> Option<Box<dyn Any>> {
+        let (source, _handler) = Rc::into_inner(self)?.parts.into_inner();
+        Some(Box::new(source))
     }
 
     fn bare_fd(&self) -> Option<RawFd> {
-        (TypeId::of::<S>() == TypeId::of::<RawFd>()).then(|| self.source.as_raw_fd())
+        (TypeId::of::<S>() == TypeId::of::<RawFd>()).then(|| self.parts.borrow().0.as_raw_fd())
     }
 }
 
@@ -75,8 +96,7 @@ const VACANT: u32 = 0;
 
 #[derive(Default)]
 struct Entry {
-    /// `None` while it runs.
-    handler: Option<Box<dyn Handler>>,
+    handler: Option<Rc<dyn Handler>>,
     registration: u32,
     interest: Events,
 }
@@ -98,7 +118,13 @@ impl Handlers {
 
     /// The type of a registered source that can be taken; `None` while its handler runs.
     pub(crate) fn source_type(&self, fd: RawFd) -> Option<TypeId> {
-        Some(self.entry(fd)?.handler.as_ref()?.source_type())
+        let handler = self.entry(fd)?.handler.as_ref()?;
+        (!is_running(handler)).then(|| handler.source_type())
+    }
+
+    pub(crate) fn origin(&self, fd: RawFd, registration: u32) -> Option<Origin> {
+        let entry = self.entry(fd).filter(|entry| entry.registration == registration)?;
+        Some(entry.handler.as_ref()?.origin(fd))
     }
 
     /// `fd` is not registered, and `registration` is not zero.
@@ -107,7 +133,7 @@ impl Handlers {
         fd: RawFd,
         registration: u32,
         interest: Events,
-        handler: Box<dyn Handler>,
+        handler: Rc<dyn Handler>,
     ) {
         let index = fd as usize;
         if index >= self.entries.len() {
@@ -122,50 +148,34 @@ impl Handlers {
         self.entries[fd as usize].interest = interest;
     }
 
-    /// Ends a registration. The handler comes back unless it is running; then
-    /// [`put_back`](Self::put_back) gives it out.
-    pub(crate) fn remove(&mut self, fd: RawFd) -> Option<Box<dyn Handler>> {
+    /// Ends a registration, and gives up the handler.
+    pub(crate) fn remove(&mut self, fd: RawFd) -> Option<Rc<dyn Handler>> {
         let entry = self.entries.get_mut(fd as usize)?;
-        if entry.registration != VACANT {
-            entry.registration = VACANT;
-            self.len -= 1;
-        }
-        entry.handler.take()
+        let handler = entry.handler.take()?;
+        entry.registration = VACANT;
+        self.len -= 1;
+        Some(handler)
     }
 
-    /// Takes the handler out to run it, if the registration still stands, and some of `events` are
+    /// The handler to call for `events`, if the registration still stands, and some of them are
     /// still asked for; those come with it.
     #[inline]
-    pub(crate) fn take_out(
-        &mut self,
+    pub(crate) fn find(
+        &self,
         fd: RawFd,
         registration: u32,
         events: Events,
-    ) -> Option<(Box<dyn Handler>, Events)> {
-        let entry = self.entries.get_mut(fd as usize)?;
+    ) -> Option<(Rc<dyn Handler>, Events)> {
+        let entry = self.entries.get(fd as usize)?;
         let events = events & (entry.interest | Events::ERROR);
         if entry.registration != registration || events.is_empty() {
             return None;
         }
-        Some((entry.handler.take()?, events))
-    }
-
-    /// Puts a handler back that has run. It is returned if its registration ended meanwhile.
-    #[inline]
-    pub(crate) fn put_back(
-        &mut self,
-        fd: RawFd,
-        registration: u32,
-        handler: Box<dyn Handler>,
-    ) -> Option<Box<dyn Handler>> {
-        match self.entries.get_mut(fd as usize) {
-            Some(entry) if entry.registration == registration => entry.handler.replace(handler),
-            _ => Some(handler),
-        }
+        Some((entry.handler.clone()?, events))
     }
 
     /// Everything, by fd number, for the caller to drop.
-    pub(crate) fn take(&mut self) -> Vec<(RawFd, Box<dyn Handler>)> {
+    pub(crate) fn take(&mut self) -> Vec<(RawFd, Rc<dyn Handler>)> {
         self.len = 0;
         let entries = std::mem::take(&mut self.entries).into_iter().zip(0..);
         entries.filter_map(|(entry, fd)| Some((fd, entry.handler?))).collect()

@@ -3,14 +3,14 @@
 mod core;
 mod current;
 
-use self::core::{Core, Removed};
+use self::core::Core;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, Deferred};
 use crate::clock::Deadline;
 use crate::error::LoopError;
 use crate::events::{Events, Trigger};
 use crate::handle::LoopHandle;
-use crate::handlers::{self, AddHandlerError, Registered};
+use crate::handlers::{self, AddHandlerError};
 use crate::metrics::Metrics;
 use crate::timeouts::TimeoutKey;
 use std::any::TypeId;
@@ -264,7 +264,8 @@ impl IoLoop {
             return Err(AddHandlerError::new(fd, error, source));
         }
         let registration = driver.add_poll(fd, events, trigger);
-        handlers.insert(fd, registration, events, Box::new(Registered { source, handler, site }));
+        let handler = handlers::registered(source, handler, site);
+        handlers.insert(fd, registration, events, handler);
         Ok(())
     }
 
@@ -327,12 +328,8 @@ impl IoLoop {
         if self.core.handlers.borrow().source_type(fd) != Some(TypeId::of::<S>()) {
             return None;
         }
-        match self.core.unregister(fd) {
-            Removed::Handler { handler, .. } => {
-                handler.into_source().downcast().ok().map(|source| *source)
-            }
-            Removed::Unknown | Removed::Running => None,
-        }
+        let (handler, _pinned) = self.core.unregister(fd)?;
+        handler.into_source()?.downcast().ok().map(|source| *source)
     }
 
     /// Runs `callback` in the next turn. Callbacks run in the order added.

@@ -86,7 +86,8 @@ pub(crate) trait Driver {
     /// Makes the kernel let go of every removed poll, without blocking.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Submits what is queued, waits, and appends what is ready to `batch`.
+    /// Submits what is queued, waits, and replaces `batch`, which still holds what the last turn
+    /// reported, with what is ready now.
     fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()>;
 
     /// Takes back what the last turn handed out and nobody was told: the next turn hands it out

@@ -12,7 +12,7 @@ use crate::driver::{Driver, Readiness, Wait};
 use crate::error::LoopError;
 use crate::fork::ForkGuard;
 use crate::handle::{Posted, Shared};
-use crate::handlers::{Handler, Handlers};
+use crate::handlers::{self, Handler, Handlers};
 use crate::metrics::Metrics;
 use crate::report::{CallbackKind, Watch};
 use crate::sys::PollProbe;
@@ -64,8 +64,8 @@ pub(crate) struct Core {
     posted: RefCell<Option<Receiver<Posted>>>,
     /// What has been found ready in this turn.
     batch: RefCell<Vec<Readiness>>,
-    /// Handlers removed while the kernel may pin their files.
-    condemned: RefCell<Vec<(RawFd, Box<dyn Handler>)>>,
+    /// Handlers removed while they run, or while the kernel may pin their files.
+    condemned: RefCell<Vec<(RawFd, Rc<dyn Handler>)>>,
     running: Cell<bool>,
     pub(super) probe: PollProbe,
     fork: ForkGuard,
@@ -235,29 +235,26 @@ impl Core {
         }
     }
 
-    /// Ends a handler's life, after the kernel has let go of its file.
+    #[inline]
+    fn has_condemned(&self) -> bool {
+        !self.condemned.borrow().is_empty()
+    }
+
+    /// Drops the condemned at once, if the kernel has let go of all that was removed.
     #[cold]
-    fn condemn(&self, fd: RawFd, handler: Box<dyn Handler>) {
-        let pinned = self.driver().is_ok_and(|driver| driver.needs_flush());
-        if pinned {
-            self.condemned.borrow_mut().push((fd, handler));
-        } else {
-            self.drop_handler(fd, handler);
+    fn drop_released(&self) {
+        if !self.driver().is_ok_and(|driver| driver.needs_flush()) {
+            self.drop_condemned();
         }
     }
 
     fn drop_condemned(&self) {
-        if self.condemned.borrow().is_empty() {
+        if !self.has_condemned() {
             return;
         }
         let condemned = self.condemned.take();
         self.watch
             .drop_all(condemned.into_iter().map(|(fd, handler)| (handler.origin(fd), handler)));
-    }
-
-    fn drop_handler(&self, fd: RawFd, handler: Box<dyn Handler>) {
-        let origin = handler.origin(fd);
-        self.watch.run(|| origin, || drop(handler));
     }
 
     /// Makes the kernel let go of what was removed, and drops it.
@@ -271,31 +268,25 @@ impl Core {
         Ok(())
     }
 
-    /// Ends a registration. The handler, if it is not running, comes with word whether the kernel
-    /// may pin its file.
-    pub(super) fn unregister(&self, fd: RawFd) -> Removed {
+    /// Ends a registration. The handler comes with word whether the kernel may pin its file.
+    pub(super) fn unregister(&self, fd: RawFd) -> Option<(Rc<dyn Handler>, bool)> {
         if !self.is_usable() || !self.handlers.borrow().is_registered(fd) {
-            return Removed::Unknown;
+            return None;
         }
         let mut pinned = self.driver().is_ok_and(|mut driver| driver.remove_poll(fd));
         if pinned && !self.running.get() {
             // The file may be closed as soon as this returns, and no turn may ever follow.
             pinned = self.driver().is_ok_and(|mut driver| driver.flush().is_err());
         }
-        match self.handlers.borrow_mut().remove(fd) {
-            Some(handler) => Removed::Handler { handler, pinned },
-            None => Removed::Running,
-        }
+        Some((self.handlers.borrow_mut().remove(fd)?, pinned))
     }
 
     pub(super) fn remove(&self, fd: RawFd) -> bool {
-        match self.unregister(fd) {
-            Removed::Unknown => return false,
-            Removed::Running => {}
-            Removed::Handler { handler, pinned: true } => {
-                self.condemned.borrow_mut().push((fd, handler));
-            }
-            Removed::Handler { handler, pinned: false } => drop(handler),
+        let Some((handler, pinned)) = self.unregister(fd) else {
+            return false;
+        };
+        if pinned || handlers::is_running(&handler) {
+            self.condemned.borrow_mut().push((fd, handler));
         }
         true
     }
@@ -385,20 +376,8 @@ fn until(deadline: u64) -> Wait {
 /// What a loop that closes drops.
 #[expect(dead_code, reason = "it is there to be dropped")]
 enum Doomed {
-    Handler(Box<dyn Handler>),
+    Handler(Rc<dyn Handler>),
     Callback(Box<dyn Callback>),
-}
-
-/// What became of a registration that was to end.
-pub(super) enum Removed {
-    /// There was none.
-    Unknown,
-    /// Its handler is running now, and goes when it returns.
-    Running,
-    Handler {
-        handler: Box<dyn Handler>,
-        pinned: bool,
-    },
 }
 
 /// The loop is running for as long as this lives.

@@ -73,7 +73,9 @@ impl Uring {
             #[inline(always)]
             |completion| {
                 if !polls.complete(completion) {
-                    let outcome = other_completion(completion, polls, wake);
+                    let Completion { token, result, .. } = completion;
+                    let outcome =
+                        other_completion(token, result, completion.has_more(), polls, wake);
                     stale += u64::from(outcome == Other::Stale);
                     wakeups += u64::from(outcome == Other::Wakeup);
                 }
@@ -123,7 +125,9 @@ enum Other {
 
 #[cold]
 fn other_completion(
-    Completion { token, result, more }: Completion,
+    token: Token,
+    result: i32,
+    more: bool,
     polls: &mut Polls,
     wake: &mut WakePoll,
 ) -> Other {
@@ -168,7 +172,7 @@ impl Driver for Uring {
         if !self.wake.armed {
             self.wake.arm(&mut self.ring);
         }
-        self.polls.arm(&mut self.ring);
+        self.polls.arm(batch, &mut self.ring);
         let wait = if self.polls.has_ready() { Wait::Poll } else { wait };
         self.ring.submit_and_wait(wait)?;
         self.reap();

@@ -30,6 +30,18 @@ enum State {
     Dead,
 }
 
+/// What a completion of a poll means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// The poll is over, and its mask is the file's state.
+    OneShot,
+    /// The poll goes on, as a rule, and its mask is what has just happened.
+    Multishot,
+    /// Nothing but that it is worth a look: for urgent data, the kernel's masks are not to be
+    /// believed.
+    Hint,
+}
+
 /// Two to a cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
@@ -46,11 +58,10 @@ struct Slot {
     position: u32,
     state: State,
     trigger: Trigger,
-    /// An edge trigger; or a level poll that found only what nobody asked for, and is parked: this
-    /// way it does not fire at once again.
+    /// An edge trigger; or a level trigger whose poll found only what nobody asked for, and is
+    /// parked: this way it does not fire at once again.
     multishot: bool,
-    /// Urgent data is asked for, about which the mask of a completion is not to be believed.
-    urgent: bool,
+    reading: Reading,
     /// Stands in `to_arm`.
     queued: bool,
 }
@@ -66,7 +77,7 @@ impl Slot {
         state: State::Vacant,
         trigger: Trigger::Level,
         multishot: false,
-        urgent: false,
+        reading: Reading::OneShot,
         queued: false,
     };
 
@@ -76,14 +87,26 @@ impl Slot {
 
     fn set_interest(&mut self, interest: Events) {
         self.interest = interest & Events::all();
-        self.urgent = interest.contains(Events::PRIORITY);
         self.mask = self.interest.bits();
-        if self.urgent {
+        if self.is_urgent() {
             // Wake-ups for urgent data are filtered by the kernel as if they were for ordinary
             // data, so whoever wants the one must listen for the other.
             self.mask |= Events::READ.bits();
         }
-        self.multishot = self.trigger == Trigger::Edge;
+        self.set_multishot(self.trigger == Trigger::Edge);
+    }
+
+    fn set_multishot(&mut self, multishot: bool) {
+        self.multishot = multishot;
+        self.reading = match multishot {
+            _ if self.is_urgent() => Reading::Hint,
+            true => Reading::Multishot,
+            false => Reading::OneShot,
+        };
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.interest.contains(Events::PRIORITY)
     }
 
     /// The submission that arms this slot, if it is to be armed.
@@ -107,9 +130,8 @@ pub(super) struct Polls {
     slots: Vec<Slot>,
     /// What has been found ready since the last report.
     ready: Vec<Readiness>,
-    /// What was reported in the last turn. Its level polls have to be armed again.
-    reported: Vec<Readiness>,
-    /// Other fds whose poll has to be armed, or armed anew, before the next wait.
+    /// Fds whose poll has to be armed, or armed anew, before the next wait, besides those that were
+    /// reported last.
     to_arm: Vec<RawFd>,
     /// Parked polls that found something: they go back to one-shot arming.
     to_unpark: Vec<RawFd>,
@@ -124,7 +146,6 @@ impl Polls {
         Polls {
             slots: Vec::new(),
             ready: Vec::new(),
-            reported: Vec::new(),
             to_arm: Vec::new(),
             to_unpark: Vec::new(),
             batch: 1,
@@ -206,15 +227,14 @@ impl Polls {
         }
     }
 
-    /// Queues the submissions that bring the kernel up to date with the table.
-    pub(super) fn arm(&mut self, ring: &mut Ring) {
+    /// Queues the submissions that bring the kernel up to date with the table. The level polls
+    /// among those `reported` last have to be armed again.
+    pub(super) fn arm(&mut self, reported: &[Readiness], ring: &mut Ring) {
         while let Some(fd) = self.to_unpark.pop() {
             self.unpark(fd, ring);
         }
-        let Polls { slots, reported, to_arm, .. } = self;
-        ring.push_all(
-            reported.drain(..).filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)),
-        );
+        let Polls { slots, to_arm, .. } = self;
+        ring.push_all(reported.iter().filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)));
         ring.push_all(to_arm.drain(..).filter_map(|fd| {
             let slot = &mut slots[fd as usize];
             slot.queued = false;
@@ -226,10 +246,10 @@ impl Polls {
         !self.ready.is_empty()
     }
 
-    /// Adds what is ready to `batch`.
+    /// Makes what is ready the contents of `batch`.
     pub(super) fn report(&mut self, batch: &mut Vec<Readiness>) {
-        batch.extend_from_slice(&self.ready);
-        self.reported.append(&mut self.ready);
+        batch.clear();
+        mem::swap(batch, &mut self.ready);
         // Zero is never a batch: it marks slots that are in none.
         self.batch = self.batch.checked_add(1).unwrap_or(1);
     }
@@ -262,54 +282,54 @@ impl Polls {
 
     /// Takes in the completion of an armed poll. False if it is none's.
     #[inline(always)]
-    pub(super) fn complete(&mut self, Completion { token, result, more }: Completion) -> bool {
-        let fd = token.slot() as RawFd;
-        match self.slots.get_mut(fd as usize) {
-            Some(slot) if slot.stamp == token.stamp() && !slot.urgent && result >= 0 => {
-                let events = Events::from_poll(result as u32, slot.interest);
-                self.found(fd, events, more);
-                true
-            }
-            _ => self.complete_unusual(token, result, more),
-        }
-    }
-
-    /// As `complete`: for urgent data, and failures.
-    #[cold]
-    fn complete_unusual(&mut self, token: Token, result: i32, more: bool) -> bool {
+    pub(super) fn complete(&mut self, completion: Completion) -> bool {
+        let Completion { token, result, .. } = completion;
         let fd = token.slot() as RawFd;
         let Some(slot) = self.slots.get_mut(fd as usize) else { return false };
         if slot.stamp != token.stamp() {
             return false;
         }
         if result < 0 {
-            slot.state = State::Idle;
             self.fail(fd, -result);
-        } else {
-            // The mask of a wake-up says "urgent" for ordinary data, too.
-            let mask = sys::poll_now(fd, slot.interest.bits());
-            let events = Events::from_poll(mask, slot.interest);
-            self.found(fd, events, more);
+            return true;
+        }
+        let events = Events::from_poll(result as u32, slot.interest);
+        match slot.reading {
+            Reading::OneShot => self.found(fd, events),
+            Reading::Multishot => self.found_by_multishot(fd, events, completion.has_more()),
+            Reading::Hint => self.look(fd, completion.has_more()),
         }
         true
     }
 
-    #[inline(always)]
-    fn found(&mut self, fd: RawFd, events: Events, more: bool) {
-        let slot = &mut self.slots[fd as usize];
-        if slot.multishot {
-            self.found_by_multishot(fd, events, more);
-        } else if events.is_empty() {
-            self.park(fd);
-        } else {
-            slot.state = State::Idle;
-            self.ready.push(slot.readiness(fd, events));
+    /// Takes a completion as a hint that there may be urgent data: its mask says "urgent" for
+    /// ordinary data, too.
+    #[cold]
+    fn look(&mut self, fd: RawFd, more: bool) {
+        let slot = &self.slots[fd as usize];
+        let mask = sys::poll_now(fd, slot.interest.bits());
+        let events = Events::from_poll(mask, slot.interest);
+        match slot.multishot {
+            false => self.found(fd, events),
+            true => self.found_by_multishot(fd, events, more),
         }
     }
 
+    #[inline(always)]
+    fn found(&mut self, fd: RawFd, events: Events) {
+        if events.is_empty() {
+            return self.park(fd);
+        }
+        let slot = &mut self.slots[fd as usize];
+        slot.state = State::Idle;
+        self.ready.push(slot.readiness(fd, events));
+    }
+
+    #[inline(always)]
     fn found_by_multishot(&mut self, fd: RawFd, events: Events, more: bool) {
+        let slot = &mut self.slots[fd as usize];
         if !more {
-            self.slots[fd as usize].state = State::Idle;
+            slot.state = State::Idle;
             self.queue(fd);
         }
         if self.slots[fd as usize].trigger == Trigger::Level && !events.is_empty() {
@@ -319,6 +339,7 @@ impl Polls {
     }
 
     /// Adds events to what the batch says of this fd.
+    #[inline(always)]
     fn merge(&mut self, fd: RawFd, events: Events) {
         if events.is_empty() {
             return;
@@ -338,14 +359,14 @@ impl Polls {
     fn park(&mut self, fd: RawFd) {
         let slot = &mut self.slots[fd as usize];
         slot.state = State::Idle;
-        slot.multishot = true;
+        slot.set_multishot(true);
         self.queue(fd);
     }
 
     fn unpark(&mut self, fd: RawFd, ring: &mut Ring) {
         let slot = &mut self.slots[fd as usize];
         if slot.trigger == Trigger::Level && slot.multishot {
-            slot.multishot = false;
+            slot.set_multishot(false);
             self.disarm(fd, ring);
             self.queue(fd);
         }
@@ -358,6 +379,7 @@ impl Polls {
 
     #[cold]
     fn fail(&mut self, fd: RawFd, errno: i32) {
+        self.slots[fd as usize].state = State::Idle;
         if matches!(errno, libc::ECANCELED | libc::ENOMEM | libc::EAGAIN | libc::EINTR) {
             self.queue(fd);
             return;

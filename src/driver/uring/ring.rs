@@ -44,8 +44,15 @@ struct RingFdUpdate {
 pub(super) struct Completion {
     pub(super) token: Token,
     pub(super) result: i32,
+    flags: u32,
+}
+
+impl Completion {
     /// More completions of the same request will follow.
-    pub(super) more: bool,
+    #[inline]
+    pub(super) fn has_more(self) -> bool {
+        io_uring::cqueue::more(self.flags)
+    }
 }
 
 /// Where completions are that are not in the ring yet.
@@ -63,7 +70,7 @@ impl From<io_uring::cqueue::Entry> for Completion {
         Completion {
             token: Token::from_bits(entry.user_data()),
             result: entry.result(),
-            more: io_uring::cqueue::more(entry.flags()),
+            flags: entry.flags(),
         }
     }
 }

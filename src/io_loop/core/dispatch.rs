@@ -10,22 +10,33 @@ use std::os::fd::RawFd;
 impl Core {
     /// Drops what the kernel has let go of, then calls the handlers of what is ready.
     pub(super) fn dispatch(&self) {
-        let mut batch = Batch { core: self, ready: self.batch.take(), next: 0, running: None };
+        let mut batch = Batch { core: self, ready: self.batch.take(), next: 0 };
         self.drop_condemned();
         while batch.next < batch.ready.len() {
             // One landing pad for all handlers, because one for each would be felt.
-            self.watch.run_many(&mut batch, Batch::call_handlers, Batch::recover);
+            self.watch.run_many(&mut batch, Batch::call_handlers, Batch::panicked);
         }
     }
 
     #[inline]
-    fn call_handler(&self, handler: &mut Box<dyn Handler>, fd: RawFd, events: Events) {
+    fn call_handler(&self, handler: &dyn Handler, fd: RawFd, events: Events) {
         if self.watch.is_timed() {
             let origin = handler.origin(fd);
             self.watch.run(|| origin, || handler.call(events));
         } else {
             handler.call(events);
         }
+    }
+
+    /// Where a handler came from that was just running, and may have removed itself.
+    #[cold]
+    fn origin_of(&self, fd: RawFd, registration: u32) -> Option<Origin> {
+        let registered = self.handlers.borrow().origin(fd, registration);
+        registered.or_else(|| {
+            let condemned = self.condemned.borrow();
+            let (_, handler) = condemned.iter().find(|(number, _)| *number == fd)?;
+            Some(handler.origin(fd))
+        })
     }
 }
 
@@ -34,51 +45,40 @@ struct Batch<'a> {
     core: &'a Core,
     ready: Vec<Readiness>,
     next: usize,
-    /// The handler that runs, out of its table.
-    running: Option<Box<dyn Handler>>,
 }
 
 impl Batch<'_> {
     /// Calls what is left, until one panics.
     fn call_handlers(&mut self) {
-        let core = self.core;
-        while let Some(&Readiness { fd, registration, events }) = self.ready.get(self.next) {
-            self.next += 1;
-            let taken = core.handlers.borrow_mut().take_out(fd, registration, events);
-            let Some((handler, events)) = taken else { continue };
+        let Batch { core, ready, next } = self;
+        let core = *core;
+        for &Readiness { fd, registration, events } in &ready[*next..] {
+            *next += 1;
+            let found = core.handlers.borrow().find(fd, registration, events);
+            let Some((handler, events)) = found else { continue };
             add(&core.counts.handler_calls, 1);
-            core.call_handler(self.running.insert(handler), fd, events);
-            let Some(handler) = self.running.take() else { continue };
-            let unwanted = core.handlers.borrow_mut().put_back(fd, registration, handler);
-            if let Some(handler) = unwanted {
-                core.condemn(fd, handler);
+            core.call_handler(&*handler, fd, events);
+            drop(handler);
+            if core.has_condemned() {
+                core.drop_released();
             }
         }
     }
 
-    /// Puts the handler back that has panicked, and says which it was.
-    #[cold]
-    fn recover(&mut self) -> Option<Origin> {
-        let handler = self.running.take()?;
+    /// Says which handler has panicked.
+    fn panicked(&mut self) -> Option<Origin> {
         let Readiness { fd, registration, .. } = self.ready[self.next - 1];
-        let origin = handler.origin(fd);
-        let unwanted = self.core.handlers.borrow_mut().put_back(fd, registration, handler);
-        if let Some(handler) = unwanted {
-            self.core.condemned.borrow_mut().push((fd, handler));
-        }
-        Some(origin)
+        self.core.origin_of(fd, registration)
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        self.recover();
         if self.next < self.ready.len()
             && let Ok(mut driver) = self.core.driver()
         {
             driver.put_back(&self.ready[self.next..]);
         }
-        self.ready.clear();
         self.core.batch.replace(std::mem::take(&mut self.ready));
     }
 }
