@@ -21,10 +21,12 @@ const ROUNDS: [usize; 2] = [200, 400];
 
 type Scenario = fn(&IoLoop, usize) -> io::Result<()>;
 
-const SCENARIOS: [(&str, Scenario, Option<u64>); 6] = [
+const SCENARIOS: [(&str, Scenario, Option<u64>); 8] = [
     ("event, level-triggered", level, Some(150)),
     ("the same with a read and a write", level_with_io, None),
-    ("event, edge-triggered, with a write", edge, Some(150)),
+    ("event, edge-triggered, with a write", edge, None),
+    ("a write alone", writes, None),
+    ("turn with one event", turns, None),
     ("add_callback and its call", callbacks, None),
     ("call_later and remove_timeout", timeouts, None),
     ("add_handler and remove_handler", registrations, None),
@@ -101,12 +103,35 @@ fn edge(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
     written_anew(io_loop, &files, rounds)
 }
 
+fn writes(_: &IoLoop, rounds: usize) -> io::Result<()> {
+    let files = eventfds(BATCH)?;
+    (0..rounds).try_for_each(|_| write_all(&files))
+}
+
+/// One descriptor is ready in every turn.
+fn turns(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
+    let file = eventfd()?;
+    (&file).write_all(&1u64.to_ne_bytes())?;
+    let mut left = rounds * BATCH;
+    io_loop.add_handler(file, Events::READ, move |_, _| {
+        left -= 1;
+        if left == 0 {
+            IoLoop::current().stop();
+        }
+    })?;
+    io_loop.start()
+}
+
+fn eventfds(number: usize) -> io::Result<Vec<Rc<File>>> {
+    (0..number).map(|_| eventfd().map(Rc::new)).collect()
+}
+
 fn register(
     io_loop: &IoLoop,
     trigger: Trigger,
     handler: impl Fn(&File) + Copy + 'static,
 ) -> io::Result<Vec<Rc<File>>> {
-    let files = (0..BATCH).map(|_| eventfd().map(Rc::new)).collect::<io::Result<Vec<_>>>()?;
+    let files = eventfds(BATCH)?;
     for file in &files {
         let call = move |file: &mut Rc<File>, _| handler(file);
         io_loop.add_handler_with(file.clone(), Events::READ, trigger, call)?;

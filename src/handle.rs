@@ -1,62 +1,13 @@
 //! The loop as other threads see it: posting callbacks, waking, stopping.
 
 use crate::callbacks::{Callback, Deferred};
-use crate::sys;
+use crate::wake::Alarm;
 use crossbeam_channel::{Receiver, Sender};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-
-/// The wake protocol: whether the loop sleeps, and the eventfd that ends its sleep.
-///
-/// The loop announces that it is about to sleep and *then* looks at its queue once more; a poster
-/// adds to the queue and *then* looks whether the loop sleeps. Whichever is second sees the other
-/// (the fences order each side's write before its read), so no post is slept over. Of many posters
-/// only the one that turns `asleep` off writes to the eventfd.
-#[derive(Debug)]
-pub(crate) struct Alarm {
-    asleep: AtomicBool,
-    eventfd: OwnedFd,
-}
-
-impl Alarm {
-    fn new() -> io::Result<Alarm> {
-        Ok(Alarm { asleep: AtomicBool::new(false), eventfd: sys::eventfd()? })
-    }
-
-    pub(crate) fn eventfd(&self) -> RawFd {
-        self.eventfd.as_raw_fd()
-    }
-
-    /// On the loop's thread: about to sleep unless `nothing_to_do` says otherwise, which is asked
-    /// after the announcement. True if sleeping is in order; then [`awake`](Self::awake) must
-    /// follow.
-    pub(crate) fn announce_sleep(&self, nothing_to_do: impl FnOnce() -> bool) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        let sleep = nothing_to_do();
-        if !sleep {
-            self.awake();
-        }
-        sleep
-    }
-
-    /// On the loop's thread: posts need no wake-up from now on.
-    pub(crate) fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
-
-    /// On any thread, after the work has been queued. Async-signal-safe.
-    fn notify(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            sys::eventfd_signal(&self.eventfd);
-        }
-    }
-}
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) type Posted = Box<dyn Callback + Send>;
 
@@ -144,7 +95,7 @@ impl LoopHandle {
     /// Async-signal-safe: one `write(2)` and nothing else. A signal handler sets a flag of its own
     /// and calls this, so that a callback of the loop may look at the flag.
     pub fn wake(&self) {
-        sys::eventfd_signal(&self.shared.alarm.eventfd);
+        self.shared.alarm.ring();
     }
 }
 

@@ -135,6 +135,7 @@ mod periodic;
 mod report;
 mod sys;
 mod timeouts;
+mod wake;
 
 pub use builder::Builder;
 pub use clock::Deadline;

@@ -159,7 +159,9 @@ impl Core {
     fn run_queued(&self, mode: Mode) -> bool {
         add(&self.counts.turns, 1);
         self.collect_due();
-        self.collect_posted();
+        if self.shared.alarm.take_notice() {
+            self.collect_posted();
+        }
         for _ in 0..self.callbacks.len() {
             let Some(callback) = self.callbacks.pop() else {
                 break;
@@ -187,24 +189,16 @@ impl Core {
 
     fn collect_posted(&self) {
         let posted = self.posted.borrow();
-        let Some(posted) = posted.as_ref().filter(|posted| !posted.is_empty()) else {
-            return;
-        };
+        let Some(posted) = posted.as_ref() else { return };
         let count = posted.len();
         self.callbacks.extend(posted.try_iter().take(count).map(|post| post as Box<dyn Callback>));
-    }
-
-    fn has_posted(&self) -> bool {
-        self.posted.borrow().as_ref().is_some_and(|posted| !posted.is_empty())
     }
 
     /// Submits, waits, and fills the batch.
     fn wait(&self, mode: Mode) -> io::Result<()> {
         let mut wait = self.how_long(mode);
         let alarm = &self.shared.alarm;
-        let stopped = || mode == Mode::Start && self.shared.stop_requested();
-        let asleep =
-            wait != Wait::Poll && alarm.announce_sleep(|| !self.has_posted() && !stopped());
+        let asleep = wait != Wait::Poll && alarm.fall_asleep();
         if !asleep {
             wait = Wait::Poll;
         }
