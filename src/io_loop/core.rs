@@ -220,7 +220,7 @@ impl Core {
             Mode::Start => Wait::Forever,
             Mode::Turn(limit) => limit,
         };
-        match (limit, self.timeouts.borrow_mut().next_deadline()) {
+        match (limit, self.next_deadline()) {
             (Wait::Poll, _) => Wait::Poll,
             (Wait::Until(limit), Some(deadline)) => until(limit.min(deadline)),
             (Wait::Until(limit), None) => until(limit),
@@ -249,6 +249,12 @@ impl Core {
         let condemned = self.condemned.take();
         self.watch
             .drop_all(condemned.into_iter().map(|(fd, handler)| (handler.origin(fd), handler)));
+    }
+
+    #[inline]
+    fn next_deadline(&self) -> Option<u64> {
+        let mut timeouts = self.timeouts.borrow_mut();
+        if timeouts.is_empty() { None } else { timeouts.next_deadline() }
     }
 
     /// Makes the kernel let go of what was removed, and drops it.

@@ -230,11 +230,19 @@ impl Polls {
     /// Queues the submissions that bring the kernel up to date with the table. The level polls
     /// among those `reported` last have to be armed again.
     pub(super) fn arm(&mut self, reported: &[Readiness], ring: &mut Ring) {
+        let slots = &mut self.slots;
+        ring.push_all(reported.iter().filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)));
+        if !self.to_unpark.is_empty() || !self.to_arm.is_empty() {
+            self.arm_changed(ring);
+        }
+    }
+
+    #[inline(never)]
+    fn arm_changed(&mut self, ring: &mut Ring) {
         while let Some(fd) = self.to_unpark.pop() {
             self.unpark(fd, ring);
         }
         let Polls { slots, to_arm, .. } = self;
-        ring.push_all(reported.iter().filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)));
         ring.push_all(to_arm.drain(..).filter_map(|fd| {
             let slot = &mut slots[fd as usize];
             slot.queued = false;

@@ -211,7 +211,8 @@ impl Ring {
             self.submit_all();
         }
         loop {
-            let wait = if self.is_idle() { wait } else { Wait::Poll };
+            // What is in the ring already ends the wait by itself.
+            let wait = if self.stashed.is_empty() { wait } else { Wait::Poll };
             let queued = self.queued();
             match self.enter_and_wait(queued, wait) {
                 // A signal or a timeout hides behind the number of submissions.
