@@ -1,8 +1,8 @@
 //! The loop as other threads see it: posting callbacks, waking, stopping.
 
 use crate::callbacks::{Callback, Deferred};
+use crate::posts::Posts;
 use crate::wake::Alarm;
-use crossbeam_channel::{Receiver, Sender};
 use std::fmt;
 use std::io;
 use std::panic::Location;
@@ -13,16 +13,14 @@ pub(crate) type Posted = Box<dyn Callback + Send>;
 
 /// What a loop shares with its handles.
 pub(crate) struct Shared {
-    posts: Sender<Posted>,
+    pub(crate) posts: Posts<Posted>,
     pub(crate) alarm: Alarm,
     stop: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new() -> io::Result<(Arc<Shared>, Receiver<Posted>)> {
-        let (posts, receiver) = crossbeam_channel::unbounded();
-        let shared = Shared { posts, alarm: Alarm::new()?, stop: AtomicBool::new(false) };
-        Ok((Arc::new(shared), receiver))
+    pub(crate) fn new() -> io::Result<Shared> {
+        Ok(Shared { posts: Posts::new(), alarm: Alarm::new()?, stop: AtomicBool::new(false) })
     }
 
     pub(crate) fn request_stop(&self) {
@@ -76,7 +74,7 @@ impl LoopHandle {
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + Send + 'static) -> bool {
         let posted = Deferred::boxed(callback, Location::caller());
-        if self.shared.posts.send(posted).is_err() {
+        if self.shared.posts.push(posted).is_err() {
             return false;
         }
         self.shared.alarm.notify();

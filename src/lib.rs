@@ -132,6 +132,7 @@ mod handlers;
 mod io_loop;
 mod metrics;
 mod periodic;
+mod posts;
 mod report;
 mod sys;
 mod timeouts;

@@ -18,7 +18,6 @@ use crate::report::{CallbackKind, Watch};
 use crate::sys::PollProbe;
 use crate::timeouts::Timeouts;
 use crate::{driver, sys};
-use crossbeam_channel::Receiver;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::os::fd::RawFd;
@@ -29,6 +28,9 @@ use std::time::Duration;
 
 /// A deadline beyond this (292 years after boot) is no deadline.
 const END_OF_TIME: u64 = i64::MAX as u64;
+
+/// Room kept for posts, in entries. What a burst takes beyond it is given back.
+const ROOM_FOR_POSTS: usize = 1024;
 
 #[derive(Default)]
 struct Counts {
@@ -61,7 +63,8 @@ pub(crate) struct Core {
     pub(super) watch: Watch,
     /// `None` once the loop is closed.
     driver: RefCell<Option<Box<dyn Driver>>>,
-    posted: RefCell<Option<Receiver<Posted>>>,
+    /// Room for what has been posted.
+    posted: RefCell<Vec<Posted>>,
     /// What has been found ready in this turn.
     batch: RefCell<Vec<Readiness>>,
     /// Handlers removed while they run, or while the kernel may pin their files.
@@ -76,7 +79,7 @@ impl Core {
     pub(super) fn new(builder: Builder) -> io::Result<Core> {
         static IDS: AtomicU32 = AtomicU32::new(0);
         let fork = ForkGuard::new()?;
-        let (shared, posted) = Shared::new()?;
+        let shared = Arc::new(Shared::new()?);
         let clock = Clock::new();
         let mut timeouts = Timeouts::new();
         timeouts.collect_due(clock.now());
@@ -90,7 +93,7 @@ impl Core {
             clock,
             watch: Watch::new(builder.panics, builder.panic_hook, builder.slow),
             driver: RefCell::new(Some(Box::new(driver))),
-            posted: RefCell::new(Some(posted)),
+            posted: RefCell::new(Vec::new()),
             batch: RefCell::new(Vec::new()),
             condemned: RefCell::new(Vec::new()),
             running: Cell::new(false),
@@ -188,10 +191,10 @@ impl Core {
     }
 
     fn collect_posted(&self) {
-        let posted = self.posted.borrow();
-        let Some(posted) = posted.as_ref() else { return };
-        let count = posted.len();
-        self.callbacks.extend(posted.try_iter().take(count).map(|post| post as Box<dyn Callback>));
+        let mut posted = self.shared.posts.take(self.posted.take());
+        self.callbacks.extend(posted.drain(..).map(|post| post as Box<dyn Callback>));
+        posted.shrink_to(ROOM_FOR_POSTS);
+        self.posted.replace(posted);
     }
 
     /// Submits, waits, and fills the batch.
@@ -220,7 +223,7 @@ impl Core {
             Mode::Start => Wait::Forever,
             Mode::Turn(limit) => limit,
         };
-        match (limit, self.next_deadline()) {
+        match (limit, self.timeouts.borrow_mut().next_deadline()) {
             (Wait::Poll, _) => Wait::Poll,
             (Wait::Until(limit), Some(deadline)) => until(limit.min(deadline)),
             (Wait::Until(limit), None) => until(limit),
@@ -249,12 +252,6 @@ impl Core {
         let condemned = self.condemned.take();
         self.watch
             .drop_all(condemned.into_iter().map(|(fd, handler)| (handler.origin(fd), handler)));
-    }
-
-    #[inline]
-    fn next_deadline(&self) -> Option<u64> {
-        let mut timeouts = self.timeouts.borrow_mut();
-        if timeouts.is_empty() { None } else { timeouts.next_deadline() }
     }
 
     /// Makes the kernel let go of what was removed, and drops it.
@@ -309,9 +306,8 @@ impl Core {
     }
 
     fn drop_contents(&self, all_fds: bool) {
-        self.collect_posted();
-        // From here on nothing is posted any more.
-        drop(self.posted.take());
+        let posted = self.shared.posts.close();
+        self.callbacks.extend(posted.into_iter().map(|post| post as Box<dyn Callback>));
         let handlers = self.handlers.borrow_mut().take();
         if all_fds {
             // Before the closures go, in whose destructors the numbers may be given out again.

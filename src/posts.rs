@@ -1,0 +1,51 @@
+//! What other threads have posted and the loop has not collected yet.
+//!
+//! A vector under a lock that is held for a push, or for a swap of the whole. It measured twice as
+//! fast as a lock-free list of blocks, for the posters and the loop alike.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub(crate) struct Posts<T> {
+    queue: Mutex<Queue<T>>,
+}
+
+struct Queue<T> {
+    items: Vec<T>,
+    closed: bool,
+}
+
+impl<T> Posts<T> {
+    pub(crate) fn new() -> Posts<T> {
+        Posts { queue: Mutex::new(Queue { items: Vec::new(), closed: false }) }
+    }
+
+    /// # Errors
+    ///
+    /// The item, if the queue is closed.
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(item);
+        }
+        queue.items.push(item);
+        Ok(())
+    }
+
+    /// Exchanges what has been posted for an empty vector, whose room is used again.
+    pub(crate) fn take(&self, empty: Vec<T>) -> Vec<T> {
+        debug_assert!(empty.is_empty());
+        std::mem::replace(&mut self.lock().items, empty)
+    }
+
+    /// What has been posted last: nothing is from here on.
+    pub(crate) fn close(&self) -> Vec<T> {
+        let mut queue = self.lock();
+        queue.closed = true;
+        std::mem::take(&mut queue.items)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
+        // Nothing that can panic is done under the lock, save for running out of memory.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
