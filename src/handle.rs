@@ -1,6 +1,7 @@
 //! The loop as other threads see it: posting callbacks, waking, stopping.
 
 use crate::callbacks::{Callback, Deferred};
+use crate::fork::ForkGuard;
 use crate::posts::Posts;
 use crate::wake::Alarm;
 use std::fmt;
@@ -16,11 +17,17 @@ pub(crate) struct Shared {
     pub(crate) posts: Posts<Posted>,
     pub(crate) alarm: Alarm,
     stop: AtomicBool,
+    fork: ForkGuard,
 }
 
 impl Shared {
-    pub(crate) fn new() -> io::Result<Shared> {
-        Ok(Shared { posts: Posts::new(), alarm: Alarm::new()?, stop: AtomicBool::new(false) })
+    pub(crate) fn new(fork: ForkGuard) -> io::Result<Shared> {
+        Ok(Shared {
+            posts: Posts::new(),
+            alarm: Alarm::new(fork)?,
+            stop: AtomicBool::new(false),
+            fork,
+        })
     }
 
     pub(crate) fn request_stop(&self) {
@@ -42,7 +49,7 @@ impl Shared {
 /// A loop, seen from any thread.
 ///
 /// Made by [`IoLoop::handle`](crate::IoLoop::handle), cheap to clone, and valid for ever: what is
-/// asked of a loop that is closed or gone is quietly not done.
+/// asked of a loop that is closed or gone, or that was made before a `fork`, is quietly not done.
 ///
 /// ```
 /// use ringloop::IoLoop;
@@ -70,11 +77,13 @@ impl LoopHandle {
     /// Callbacks posted by one thread run in the order posted. A sleeping loop is woken by one
     /// `write(2)`, however many posts come before it is awake; an awake loop costs no system call.
     ///
-    /// Returns false if the loop is closed or gone; the callback is dropped, here and now.
+    /// Returns false if the loop is closed or gone, or the parent's of this process; the callback is
+    /// dropped, here and now.
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + Send + 'static) -> bool {
         let posted = Deferred::boxed(callback, Location::caller());
-        if self.shared.posts.push(posted).is_err() {
+        // Before the lock, which a thread that the fork left behind may hold for ever.
+        if self.shared.fork.is_forked() || self.shared.posts.push(posted).is_err() {
             return false;
         }
         self.shared.alarm.notify();
@@ -90,7 +99,7 @@ impl LoopHandle {
 
     /// Makes the loop go through a turn, if it sleeps now or is just about to.
     ///
-    /// Async-signal-safe: one `write(2)` and nothing else. A signal handler sets a flag of its own
+    /// Async-signal-safe: an atomic load and one `write(2)`. A signal handler sets a flag of its own
     /// and calls this, so that a callback of the loop may look at the flag.
     pub fn wake(&self) {
         self.shared.alarm.ring();

@@ -158,7 +158,8 @@ impl IoLoop {
     /// Sources that own their descriptor close it; bare numbers stay open, unless `all_fds`. When
     /// this returns, ports that were listened on are free.
     ///
-    /// A closed loop drops the callbacks and timeouts it is given, and refuses the rest.
+    /// A closed loop drops the callbacks and timeouts it is given, and refuses the rest. So does one
+    /// that was made before a `fork`, in the child.
     ///
     /// # Errors
     ///
@@ -339,7 +340,7 @@ impl IoLoop {
     /// [`handle`](Self::handle).
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + 'static) {
-        if !self.core.is_closed() {
+        if self.core.is_usable() {
             self.core.callbacks.push(Deferred::boxed(callback, Location::caller()));
         }
     }
@@ -372,8 +373,8 @@ impl IoLoop {
     }
 
     pub(crate) fn insert_timeout(&self, deadline: u64, callback: Box<dyn Callback>) -> Timeout {
-        let open = !self.core.is_closed();
-        let key = open.then(|| self.core.timeouts.borrow_mut().insert(deadline, callback));
+        let usable = self.core.is_usable();
+        let key = usable.then(|| self.core.timeouts.borrow_mut().insert(deadline, callback));
         Timeout { loop_id: self.core.id, key }
     }
 

@@ -101,7 +101,8 @@
 //! * A **panic** in a closure is caught, counted and reported, and the loop goes on; the handler
 //!   stays registered. [`Builder::panics`] turns that off.
 //! * Signals, full queues, and kernels out of memory are absorbed and counted; see [`Metrics`].
-//! * After a `fork` the child cannot touch the parent's loop: it gets an error, and builds its own.
+//! * After a `fork` the child cannot touch the parent's loop: it gets an error, and builds its own. A
+//!   child that returns from the closure that forked runs no other: `start` and `turn` end at once.
 //!
 //! # What is not
 //!

@@ -6,6 +6,7 @@
 //! from `NOTIFIED` to `AWAKE` *before* it looks into its queue. As all of them are read-modify-write
 //! operations on one variable, each sees the one before it: no post is slept over.
 
+use crate::fork::ForkGuard;
 use crate::sys;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -22,12 +23,14 @@ const NOTIFIED: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Alarm {
     state: AtomicU8,
+    /// Of the process that made it. A forked child has it, too, and does not touch it.
     eventfd: OwnedFd,
+    fork: ForkGuard,
 }
 
 impl Alarm {
-    pub(crate) fn new() -> io::Result<Alarm> {
-        Ok(Alarm { state: AtomicU8::new(AWAKE), eventfd: sys::eventfd()? })
+    pub(crate) fn new(fork: ForkGuard) -> io::Result<Alarm> {
+        Ok(Alarm { state: AtomicU8::new(AWAKE), eventfd: sys::eventfd()?, fork })
     }
 
     pub(crate) fn eventfd(&self) -> RawFd {
@@ -70,6 +73,8 @@ impl Alarm {
 
     /// Ends a sleep, whether or not there is a reason. Async-signal-safe: one `write(2)`.
     pub(crate) fn ring(&self) {
-        sys::eventfd_signal(&self.eventfd);
+        if !self.fork.is_forked() {
+            sys::eventfd_signal(&self.eventfd);
+        }
     }
 }

@@ -267,8 +267,9 @@ fn a_periodic_callback_outlives_its_loop() {
     let count = Count::new();
     let periodic = PeriodicCallback::new(count.counter(), Duration::from_millis(1)).unwrap();
     periodic.start().unwrap();
-    io_loop.close(false).unwrap();
+    assert!(periodic.is_running());
     drop(io_loop);
+    assert!(!periodic.is_running());
     periodic.stop();
     assert!(!periodic.is_running());
     let error = periodic.start().unwrap_err();

@@ -3,7 +3,7 @@
 mod stress_support;
 
 use ringloop::{Events, IoLoop, LoopError, LoopHandle, PeriodicCallback, Trigger};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 use std::io::{self, PipeReader, Read, Write};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 use stress_support::{
@@ -188,13 +188,41 @@ fn what_a_child_schedules_on_the_parents_loop_is_harmless_to_both() {
 }
 
 #[test]
-fn a_child_that_uses_a_handle_of_the_parents_loop_does_not_stop_it() {
+fn a_handle_of_the_parents_loop_refuses_what_a_child_posts() {
     in_child_of_each_trigger(|parent| {
         let handle = parent.io_loop.handle();
-        handle.add_callback(|| panic!("runs nowhere"));
+        let dropped = Arc::new(());
+        let posted = dropped.clone();
+        assert!(!handle.add_callback(move || drop(posted)));
+        assert_eq!(Arc::strong_count(&dropped), 1);
         handle.stop();
         handle.wake();
     });
+}
+
+/// A loop that sleeps on another thread, to be woken by nobody.
+#[test]
+fn a_handle_used_by_a_child_does_not_wake_the_parents_loop() {
+    let _alone = alone();
+    let (sender, receiver) = mpsc::channel();
+    let sleeper = thread::spawn(move || {
+        let io_loop = small_loop();
+        sender.send((io_loop.handle(), thread_id())).unwrap();
+        io_loop.start().unwrap();
+        io_loop.metrics()
+    });
+    let (handle, thread) = receiver.recv().unwrap();
+    wait_until_asleep(thread);
+    let child = Child::run(|| {
+        assert!(!handle.add_callback(|| panic!("runs nowhere")));
+        handle.wake();
+        handle.stop();
+    });
+    child.assert_success();
+    wait_until_asleep(thread);
+    handle.stop();
+    let metrics = sleeper.join().unwrap();
+    assert_eq!((metrics.turns, metrics.wakeups), (2, 1));
 }
 
 /// A loop made and used here, with a bit of everything.
@@ -280,6 +308,174 @@ fn a_child_forked_by_a_callback_of_the_running_loop_is_refused_and_the_loop_runs
     turn(&parent.io_loop);
     assert_eq!(forked.get(), 3);
     parent.assert_well();
+}
+
+/// What the closures of a turn do in the order of their calls. One of them forks; the child's part
+/// goes to a pipe, where the parent reads it.
+struct Forked {
+    io_loop: IoLoop,
+    child: Rc<Cell<libc::pid_t>>,
+    trace: Rc<RefCell<Vec<&'static str>>>,
+}
+
+impl Forked {
+    fn new() -> Forked {
+        Forked { io_loop: small_loop(), child: Rc::new(Cell::new(-1)), trace: Rc::default() }
+    }
+
+    fn mark(&self, what: &'static str) -> impl Fn() + Clone + use<> {
+        let trace = self.trace.clone();
+        move || trace.borrow_mut().push(what)
+    }
+
+    /// Forks, and returns in both processes.
+    fn fork(&self) -> impl Fn() + use<> {
+        let (child, mark) = (self.child.clone(), self.mark("fork"));
+        move || {
+            mark();
+            // SAFETY: the child runs this test's code, and leaves by `_exit` in `outcome`.
+            child.set(unsafe { libc::fork() });
+            if child.get() == 0 {
+                // SAFETY: passes no memory. Ends the child if it hangs.
+                unsafe { libc::alarm(60) };
+            }
+        }
+    }
+
+    /// Runs the loop; what was called, and whether that ended with `LoopError::Forked`, in the
+    /// parent and in the child.
+    fn run(&self, run: impl Fn(&IoLoop) -> io::Result<()>) -> [(String, bool); 2] {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let result = run(&self.io_loop);
+        let forked = result.is_err_and(|error| LoopError::of(&error) == Some(&LoopError::Forked));
+        let called = self.trace.borrow().join(" ");
+        if self.child.get() == 0 {
+            let _ = write!(writer, "{called},{forked}");
+            // SAFETY: ends the child without running the harness's exit handlers.
+            unsafe { libc::_exit(0) }
+        }
+        drop(writer);
+        let mut told = String::new();
+        reader.read_to_string(&mut told).unwrap();
+        let (messages, _) = io::pipe().unwrap();
+        Child { pid: self.child.get(), messages }.assert_success();
+        let (in_child, child_forked) = told.split_once(',').unwrap();
+        [(called, forked), (in_child.to_owned(), child_forked == "true")]
+    }
+}
+
+/// One callback forks, between others, and before timeouts and handlers.
+fn fork_in_a_callback(run: impl Fn(&IoLoop) -> io::Result<()>) {
+    let _alone = alone();
+    let forked = Forked::new();
+    let io_loop = &forked.io_loop;
+    io_loop.add_callback(forked.mark("before"));
+    io_loop.add_callback(forked.fork());
+    io_loop.add_callback(forked.mark("after"));
+    let timeout = forked.mark("timeout");
+    io_loop.call_later(Duration::ZERO, timeout);
+    let (stream, mut peer) = pair();
+    peer.write_all(b"x").unwrap();
+    let handler = forked.mark("handler");
+    io_loop
+        .add_handler(stream, Events::READ, move |stream, _| {
+            handler();
+            stream.read_exact(&mut [0]).unwrap();
+            IoLoop::current().stop();
+        })
+        .unwrap();
+    let [parent, child] = forked.run(run);
+    assert_eq!(parent, ("before fork after timeout handler".to_owned(), false));
+    assert_eq!(child, ("before fork".to_owned(), true));
+}
+
+#[test]
+fn a_child_that_returns_from_its_callback_runs_nothing_of_the_parents_turn() {
+    fork_in_a_callback(|io_loop| io_loop.turn(None));
+}
+
+#[test]
+fn a_child_that_returns_from_its_callback_runs_nothing_of_the_parents_loop() {
+    fork_in_a_callback(IoLoop::start);
+}
+
+#[test]
+fn a_child_that_returns_from_its_timeout_runs_nothing_of_the_parents_turn() {
+    let _alone = alone();
+    let forked = Forked::new();
+    let io_loop = &forked.io_loop;
+    io_loop.call_later(Duration::ZERO, forked.fork());
+    io_loop.call_later(Duration::ZERO, forked.mark("after"));
+    let [parent, child] = forked.run(|io_loop| io_loop.turn(Some(Duration::ZERO)));
+    assert_eq!(parent, ("fork after".to_owned(), false));
+    assert_eq!(child, ("fork".to_owned(), true));
+}
+
+/// Three handlers of one batch fork, whichever is first, and stop the loop.
+fn fork_in_a_handler(run: impl Fn(&IoLoop) -> io::Result<()>) {
+    let _alone = alone();
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let forked = Forked::new();
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            let (stream, mut peer) = pair();
+            peer.write_all(b"x").unwrap();
+            peers.push(peer);
+            let (child, fork, mark) = (forked.child.clone(), forked.fork(), forked.mark("after"));
+            let callback = forked.mark("callback");
+            let handler = move |stream: &mut UnixStream, _| {
+                stream.read_exact(&mut [0]).unwrap();
+                if child.get() != -1 {
+                    return mark();
+                }
+                IoLoop::current().stop();
+                IoLoop::current().add_callback(callback.clone());
+                fork();
+            };
+            forked.io_loop.add_handler_with(stream, Events::READ, trigger, handler).unwrap();
+        }
+        let [parent, child] = forked.run(&run);
+        assert!(parent.0.starts_with("fork after after") && !parent.1, "{parent:?}");
+        assert_eq!(child, ("fork".to_owned(), true));
+    }
+}
+
+#[test]
+fn a_child_that_returns_from_its_handler_runs_nothing_of_the_parents_turn() {
+    fork_in_a_handler(|io_loop| io_loop.turn(None));
+}
+
+#[test]
+fn a_child_that_returns_from_its_handler_runs_nothing_of_the_parents_loop() {
+    fork_in_a_handler(IoLoop::start);
+}
+
+#[test]
+fn a_periodic_callback_of_the_parents_loop_does_not_run_in_a_child_and_can_be_started_anew() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let called = Count::default();
+    let count = called.clone();
+    let tick = move || {
+        count.hit();
+        IoLoop::current().stop();
+    };
+    let periodic = PeriodicCallback::new(tick, Duration::from_millis(1)).unwrap();
+    periodic.start().unwrap();
+    Child::run(|| {
+        assert!(!periodic.is_running());
+        assert_forked(periodic.start());
+        assert!(!periodic.is_running());
+        let own = small_loop();
+        periodic.start().unwrap();
+        assert!(periodic.is_running());
+        own.start().unwrap();
+        assert_eq!(called.get(), 1);
+    })
+    .assert_success();
+    assert!(periodic.is_running());
+    io_loop.start().unwrap();
+    assert_eq!(called.get(), 1);
 }
 
 #[test]

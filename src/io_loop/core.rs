@@ -79,7 +79,7 @@ impl Core {
     pub(super) fn new(builder: Builder) -> io::Result<Core> {
         static IDS: AtomicU32 = AtomicU32::new(0);
         let fork = ForkGuard::new()?;
-        let shared = Arc::new(Shared::new()?);
+        let shared = Arc::new(Shared::new(fork)?);
         let clock = Clock::new();
         let mut timeouts = Timeouts::new();
         timeouts.collect_due(clock.now());
@@ -111,11 +111,18 @@ impl Core {
         !self.fork.is_forked() && !self.is_closed()
     }
 
+    /// # Errors
+    ///
+    /// In a child of the process that the loop belongs to. Any user code may fork, and return here
+    /// in both.
+    #[inline]
+    fn check_fork(&self) -> Result<(), LoopError> {
+        if self.fork.is_forked() { Err(LoopError::Forked) } else { Ok(()) }
+    }
+
     /// The driver, unless the loop is closed or another process's.
     pub(super) fn driver(&self) -> Result<RefMut<'_, Box<dyn Driver>>, LoopError> {
-        if self.fork.is_forked() {
-            return Err(LoopError::Forked);
-        }
+        self.check_fork()?;
         RefMut::filter_map(self.driver.borrow_mut(), Option::as_mut).map_err(|_| LoopError::Closed)
     }
 
@@ -132,7 +139,7 @@ impl Core {
         if self.shared.take_stop() {
             return Ok(());
         }
-        while self.run_queued(Mode::Start) {
+        while self.run_queued(Mode::Start)? {
             self.wait(Mode::Start)?;
             self.dispatch();
             if !self.callbacks.is_empty() {
@@ -151,7 +158,7 @@ impl Core {
             Some(timeout) => Wait::Until(self.clock.nanos(timeout.into())),
         };
         let mode = Mode::Turn(wait);
-        self.run_queued(mode);
+        self.run_queued(mode)?;
         self.wait(mode)?;
         self.dispatch();
         self.release()
@@ -159,7 +166,9 @@ impl Core {
 
     /// Runs the callbacks queued and the timeouts due when the turn begins. False if it is the
     /// last.
-    fn run_queued(&self, mode: Mode) -> bool {
+    fn run_queued(&self, mode: Mode) -> Result<bool, LoopError> {
+        // A handler of the turn before may have forked.
+        self.check_fork()?;
         add(&self.counts.turns, 1);
         self.collect_due();
         if self.shared.alarm.take_notice() {
@@ -171,12 +180,14 @@ impl Core {
             };
             add(&self.counts.callbacks, 1);
             callback.run(CallbackKind::Callback, &self.watch);
+            self.check_fork()?;
         }
         while let Some(timeout) = self.take_due() {
             add(&self.counts.timeouts, 1);
             timeout.run(CallbackKind::Timeout, &self.watch);
+            self.check_fork()?;
         }
-        mode != Mode::Start || !self.shared.take_stop()
+        Ok(mode != Mode::Start || !self.shared.take_stop())
     }
 
     fn collect_due(&self) {
@@ -290,9 +301,7 @@ impl Core {
 
     /// Cancels everything, then drops everything.
     pub(super) fn close(&self, all_fds: bool) -> io::Result<()> {
-        if self.fork.is_forked() {
-            return Err(LoopError::Forked.into());
-        }
+        self.check_fork()?;
         if self.running.get() {
             return Err(LoopError::StillRunning.into());
         }

@@ -12,7 +12,7 @@ impl Core {
     pub(super) fn dispatch(&self) {
         let mut batch = Batch { core: self, ready: self.batch.take(), next: 0 };
         self.drop_condemned();
-        while batch.next < batch.ready.len() {
+        while batch.next < batch.ready.len() && !self.fork.is_forked() {
             // One landing pad for all handlers, because one for each would be felt.
             self.watch.run_many(&mut batch, Batch::call_handlers, Batch::panicked);
         }
@@ -52,7 +52,12 @@ impl Batch<'_> {
     fn call_handlers(&mut self) {
         let Batch { core, ready, next } = self;
         let core = *core;
+        let fork = core.fork;
         for &Readiness { fd, registration, events } in &ready[*next..] {
+            // The one before may have forked, and returned here in both processes.
+            if fork.is_forked() {
+                break;
+            }
             *next += 1;
             let found = core.handlers.borrow().find(fd, registration, events);
             let Some((handler, events)) = found else { continue };
