@@ -75,22 +75,6 @@ where
     }
 }
 
-/// True for types that cannot but own an open, pollable descriptor, which then needs no checking.
-pub(crate) fn is_trusted<S: 'static>() -> bool {
-    use std::os::unix::net as unix;
-    [
-        TypeId::of::<std::net::TcpStream>(),
-        TypeId::of::<std::net::TcpListener>(),
-        TypeId::of::<std::net::UdpSocket>(),
-        TypeId::of::<unix::UnixStream>(),
-        TypeId::of::<unix::UnixListener>(),
-        TypeId::of::<unix::UnixDatagram>(),
-        TypeId::of::<io::PipeReader>(),
-        TypeId::of::<io::PipeWriter>(),
-    ]
-    .contains(&TypeId::of::<S>())
-}
-
 /// No registration has this id.
 const VACANT: u32 = 0;
 

@@ -190,7 +190,7 @@ impl IoLoop {
     ///
     /// The source comes back with the reason: `EEXIST` if the descriptor is registered already (its
     /// handler is left alone), `EBADF` if it is not open, `EPERM` if it is always ready (a regular
-    /// file), [`LoopError::Closed`], [`LoopError::Forked`].
+    /// file, of whatever type `source` is), [`LoopError::Closed`], [`LoopError::Forked`].
     ///
     /// # Examples
     ///
@@ -256,8 +256,6 @@ impl IoLoop {
         let mut handlers = self.core.handlers.borrow_mut();
         let allowed = if handlers.is_registered(fd) {
             Err(io::Error::from_raw_os_error(libc::EEXIST))
-        } else if handlers::is_trusted::<S>() {
-            Ok(())
         } else {
             self.core.probe.check(fd)
         };

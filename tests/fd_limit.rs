@@ -101,7 +101,6 @@ fn a_loop_without_descriptors_to_spare_still_works() {
             read.hit();
         })
         .unwrap();
-    // One whose type does not tell that it can be watched, so that the kernel is asked.
     let event = OwnedFd::from(peer);
     signal(&event);
     io_loop.add_handler(event, Events::WRITE, |_, _| {}).unwrap();

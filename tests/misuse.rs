@@ -5,7 +5,7 @@ mod support;
 use ringloop::{Events, IoLoop, LoopError, PeriodicCallback, Trigger};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use support::{Count, Masks, drain, in_child, new_loop, pair, ready_pair, turn};
@@ -207,6 +207,39 @@ fn a_file_that_is_always_ready_is_refused_and_comes_back() {
     }
     turn(&io_loop);
     assert_eq!(io_loop.metrics().handlers, 0);
+}
+
+/// A file in the guise of a socket or pipe, as a server gets it whose standard input is not what it
+/// expects.
+fn assert_guise_refused<S: From<OwnedFd> + AsRawFd + 'static>(io_loop: &IoLoop) {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let file = File::open("/proc/self/exe").unwrap();
+        let number = file.as_raw_fd();
+        let source = S::from(OwnedFd::from(file));
+        let refused = io_loop.add_handler_with(source, Events::READ, trigger, |_, _| {});
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.error().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(refused.into_source().as_raw_fd(), number);
+    }
+}
+
+#[test]
+fn a_regular_file_is_refused_whatever_type_it_comes_as() {
+    let io_loop = new_loop();
+    assert_guise_refused::<OwnedFd>(&io_loop);
+    assert_guise_refused::<File>(&io_loop);
+    assert_guise_refused::<std::net::TcpStream>(&io_loop);
+    assert_guise_refused::<std::net::TcpListener>(&io_loop);
+    assert_guise_refused::<std::net::UdpSocket>(&io_loop);
+    assert_guise_refused::<UnixStream>(&io_loop);
+    assert_guise_refused::<std::os::unix::net::UnixListener>(&io_loop);
+    assert_guise_refused::<std::os::unix::net::UnixDatagram>(&io_loop);
+    assert_guise_refused::<io::PipeReader>(&io_loop);
+    assert_guise_refused::<io::PipeWriter>(&io_loop);
+    assert_guise_refused::<std::process::ChildStdin>(&io_loop);
+    turn(&io_loop);
+    let metrics = io_loop.metrics();
+    assert_eq!((metrics.handlers, metrics.handler_calls), (0, 0));
 }
 
 #[test]
