@@ -107,7 +107,8 @@ impl Builder {
     ///
     /// If the kernel refuses a ring; the message says why and what to do: `kernel.io_uring_disabled`
     /// (6.6), a seccomp profile (containers), `RLIMIT_MEMLOCK`, a kernel before 5.15. If the
-    /// process is out of file descriptors. If `RINGLOOP_WITHOUT` names an unknown feature.
+    /// process or the system is out of file descriptors, of which a loop takes three; the message
+    /// says for which it was. If `RINGLOOP_WITHOUT` names an unknown feature.
     pub fn build(mut self) -> io::Result<IoLoop> {
         if let Ok(names) = std::env::var(WITHOUT) {
             self.without |= KernelFeatures::parse(&names).map_err(|name| {

@@ -8,6 +8,24 @@ pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// What to do about the error of a system call that found no room for another descriptor.
+pub(crate) fn shortage_advice(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => Some("this process is out of file descriptors: raise ulimit -n"),
+        Some(libc::ENFILE) => Some("the system is out of file descriptors: raise fs.file-max"),
+        _ => None,
+    }
+}
+
+/// The error of a system call that was to make a descriptor, which is `what`.
+fn not_made(what: &str, error: io::Error) -> io::Error {
+    let message = match shortage_advice(&error) {
+        Some(advice) => format!("no {what}: {error}: {advice}"),
+        None => format!("no {what}: {error}"),
+    };
+    io::Error::new(error.kind(), message)
+}
+
 /// The monotonic clock in nanoseconds; the clock of `Instant` and of the kernel's waits.
 #[inline]
 pub(crate) fn monotonic_now() -> u64 {
@@ -20,7 +38,8 @@ pub(crate) fn monotonic_now() -> u64 {
 /// A non-blocking, close-on-exec eventfd.
 pub(crate) fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed.
-    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) });
+    let fd = fd.map_err(|error| not_made("eventfd for wake-ups", error))?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -61,7 +80,8 @@ pub(crate) struct PollProbe {
 impl PollProbe {
     pub(crate) fn new() -> io::Result<PollProbe> {
         // SAFETY: no memory is passed.
-        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) });
+        let fd = fd.map_err(|error| not_made("epoll set to check files by", error))?;
         // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(PollProbe { epoll })
@@ -91,6 +111,18 @@ mod tests {
 
     fn refusal(fd: RawFd) -> Option<i32> {
         PollProbe::new().unwrap().check(fd).err().and_then(|error| error.raw_os_error())
+    }
+
+    #[test]
+    fn a_shortage_names_what_was_not_made_and_the_cure() {
+        for (errno, cure) in [(libc::EMFILE, "ulimit -n"), (libc::ENFILE, "fs.file-max")] {
+            let error = not_made("eventfd", io::Error::from_raw_os_error(errno));
+            let message = error.to_string();
+            assert!(message.starts_with("no eventfd: Too many"), "{message}");
+            assert!(message.ends_with(cure), "{message}");
+        }
+        let other = not_made("eventfd", io::Error::from_raw_os_error(libc::ENOMEM));
+        assert_eq!(other.kind(), io::ErrorKind::OutOfMemory);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! per `EINVAL`. Kernel versions are never read: distributions move features and bugs about.
 
 use crate::features::KernelFeatures as Features;
+use crate::sys;
 use io_uring::IoUring;
 use std::io;
 use std::time::Duration;
@@ -131,9 +132,7 @@ fn explain(error: io::Error) -> io::Error {
             "no memory for even a small ring: raise RLIMIT_MEMLOCK (ulimit -l), which is charged \
              per user for every ring"
         }
-        Some(libc::EMFILE) => "this process is out of file descriptors: raise ulimit -n",
-        Some(libc::ENFILE) => "the system is out of file descriptors: raise fs.file-max",
-        _ => "see io_uring_setup(2)",
+        _ => sys::shortage_advice(&error).unwrap_or("see io_uring_setup(2)"),
     };
     io::Error::new(error.kind(), SetupError { error, advice })
 }
