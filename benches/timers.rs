@@ -18,6 +18,8 @@ mod candidates;
 mod check;
 #[path = "timers/field.rs"]
 mod field;
+#[path = "harness/progress.rs"]
+mod progress;
 #[path = "timers/table.rs"]
 mod table;
 
@@ -30,7 +32,7 @@ use candidates::product::Product;
 use candidates::std_heap::StdHeap;
 use candidates::wheel::Wheel;
 use field::{Contestant, Field, Workload};
-use std::io::{self, Write};
+use std::io;
 use table::Table;
 
 /// Nanoseconds that an add and a cancel of the loop's own queue may take, with the most pending.
@@ -80,7 +82,7 @@ fn main() -> io::Result<()> {
 }
 
 fn compare(pending: usize, quick: bool, table: &mut Table) {
-    progress(&format!("filling queues with {pending} timeouts"));
+    progress::show(format_args!("filling queues with {pending} timeouts"));
     let mut contestants = contestants(pending);
     for workload in Workload::ALL {
         let rounds = match quick {
@@ -108,11 +110,13 @@ fn race(
             let (name, times) = &mut times[one];
             let round = round + 1;
             let what = workload.name();
-            progress(&format!("{pending} pending, {what}, round {round} of {rounds}: {name}"));
+            progress::show(format_args!(
+                "{pending} pending, {what}, round {round} of {rounds}: {name}"
+            ));
             times.push(contestants[one].run(workload));
         }
     }
-    progress("");
+    progress::clear();
     times
 }
 
@@ -126,10 +130,4 @@ fn judge(table: &Table) {
         "add and cancel with {MOST} pending: {took:.0} ns, of which the benchmark {itself:.0}; \
          bound {BOUND:.0}: {verdict}"
     );
-}
-
-/// One line that the next one overwrites.
-fn progress(text: &str) {
-    let mut stderr = io::stderr();
-    let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
 }

@@ -1,8 +1,9 @@
 //! Things small enough to be timed in this process: each in turn, many times over.
 
 use super::json::result_file;
+use super::progress;
 use super::statistics::Spread;
-use std::io::{self, Write};
+use std::io;
 
 /// One thing to measure.
 pub(crate) struct Probe<'a> {
@@ -34,8 +35,7 @@ pub(crate) fn measure(probes: Vec<Probe<'_>>) -> io::Result<Vec<Series>> {
         runs.push(run);
     }
     for round in 0..=rounds() {
-        eprint!("\r\x1b[Kround {round} of {}", rounds());
-        let _ = io::stderr().flush();
+        progress::show(format_args!("round {round} of {}", rounds()));
         for (series, run) in series.iter_mut().zip(&mut runs) {
             let value = run()?;
             if round > 0 {
@@ -43,7 +43,7 @@ pub(crate) fn measure(probes: Vec<Probe<'_>>) -> io::Result<Vec<Series>> {
             }
         }
     }
-    eprint!("\r\x1b[K");
+    progress::clear();
     Ok(series)
 }
 

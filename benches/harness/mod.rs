@@ -20,6 +20,7 @@ mod json;
 mod load;
 pub(crate) mod micro;
 mod options;
+mod progress;
 mod report;
 mod schedule;
 mod server;

@@ -4,10 +4,11 @@
 //! measured right beside it, before it as often as after it.
 
 use super::options::Options;
+use super::progress;
 use super::slot::{Sample, Track};
 use super::statistics::Spread;
 use super::{Bench, Contestant, Workload};
-use std::io::{self, Write};
+use std::io;
 
 /// What a workload has shown.
 pub(super) struct Outcome {
@@ -44,26 +45,25 @@ pub(super) fn measure(
     let order = order(contestants.len(), baseline, floor, options.rounds);
     let mut samples = Vec::with_capacity(order.len());
     for (number, slot) in order.iter().enumerate() {
-        progress(workload, number * 100 / order.len(), contestants[slot.contestant]);
+        show_progress(workload, number * 100 / order.len(), contestants[slot.contestant]);
         samples.push(track.sample(contestants[slot.contestant], workload, options)?);
     }
     let mut rows = Vec::new();
     for (index, contestant) in contestants.iter().enumerate() {
-        progress(workload, 100, *contestant);
+        show_progress(workload, 100, *contestant);
         let syscalls = match options.count_syscalls {
             true => track.syscalls(*contestant, workload, options)?,
             false => None,
         };
         rows.push(row(contestant.name(), syscalls, index, &order, &samples, (baseline, floor)));
     }
-    eprint!("\r\x1b[K");
+    progress::clear();
     let (baseline, floor) = (bench.baseline, bench.floor);
     Ok(Outcome { workload: *workload, baseline, floor, rounds: options.rounds, rows })
 }
 
-fn progress(workload: &Workload, percent: usize, contestant: &dyn Contestant) {
-    eprint!("\r\x1b[K{workload}: {percent} %, {}", contestant.name());
-    let _ = io::stderr().flush();
+fn show_progress(workload: &Workload, percent: usize, contestant: &dyn Contestant) {
+    progress::show(format_args!("{workload}: {percent} %, {}", contestant.name()));
 }
 
 #[derive(Clone, Copy)]
