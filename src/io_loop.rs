@@ -155,8 +155,15 @@ impl IoLoop {
     /// Closes the loop: cancels everything in the kernel, then drops every handler, timeout and
     /// callback. Closing a closed loop does nothing.
     ///
-    /// Sources that own their descriptor close it; bare numbers stay open, unless `all_fds`. When
-    /// this returns, ports that were listened on are free.
+    /// Sources that own their descriptor close it; bare numbers (`RawFd`) stay open, unless
+    /// `all_fds`. When this returns, ports that were listened on are free.
+    ///
+    /// With `all_fds`, the loop is the owner of the bare numbers registered with it, and closes them
+    /// last, after it has dropped all closures. Nobody else may own such a number when this is
+    /// called, for it would be closed twice, and the second time it may be another file's. The one
+    /// exception is a handler, callback or timeout of this loop that owns the stream: it closes it
+    /// as it is dropped, and the loop finds that the number is free, or another file's, and leaves
+    /// it alone.
     ///
     /// A closed loop drops the callbacks and timeouts it is given, and refuses the rest. So does one
     /// that was made before a `fork`, in the child.

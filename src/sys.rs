@@ -1,6 +1,7 @@
 //! Safe wrappers of the few system calls that have none in `std`.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Turns the -1 of a system call into its error.
@@ -56,10 +57,48 @@ pub(crate) fn eventfd_signal(eventfd: &OwnedFd) {
     }
 }
 
-/// Closes a descriptor known only by its number.
-pub(crate) fn close(fd: RawFd) {
-    // SAFETY: no memory is passed. Whoever registered the bare number asked for it to be closed.
-    unsafe { libc::close(fd) };
+/// An open descriptor known only by its number, to be closed when this is dropped, unless the
+/// number is free by then, or another file's.
+#[derive(Debug)]
+pub(crate) struct BareFd {
+    fd: RawFd,
+    file: FileId,
+}
+
+impl BareFd {
+    /// `None` if `fd` is not open.
+    pub(crate) fn new(fd: RawFd) -> Option<BareFd> {
+        Some(BareFd { fd, file: FileId::of(fd)? })
+    }
+}
+
+impl Drop for BareFd {
+    fn drop(&mut self) {
+        if FileId::of(self.fd) == Some(self.file) {
+            // SAFETY: no memory is passed. Whoever registered the bare number asked for it to be
+            // closed, and it still is what was registered.
+            unsafe { libc::close(self.fd) };
+        }
+    }
+}
+
+/// Tells files apart: sockets and pipes from all others; eventfds, timers and the like, which share
+/// one inode, not from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: libc::dev_t,
+    inode: libc::ino_t,
+}
+
+impl FileId {
+    fn of(fd: RawFd) -> Option<FileId> {
+        let mut status = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: `status` is valid to write to.
+        check(unsafe { libc::fstat(fd, status.as_mut_ptr()) }).ok()?;
+        // SAFETY: the call has succeeded, so it has filled it in.
+        let status = unsafe { status.assume_init() };
+        Some(FileId { device: status.st_dev, inode: status.st_ino })
+    }
 }
 
 /// The state of `fd` now, as `poll(2)` sees it.

@@ -4,15 +4,17 @@ mod support;
 
 use ringloop::{Events, IoLoop, LoopError, LoopHandle, PeriodicCallback, Trigger};
 use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
-use support::{Count, OnDrop, Trace, at_end, close_raw, new_loop, pair, ready_pair, turn};
+use support::{Count, OnDrop, Trace, at_end, close_raw, move_to, new_loop, pair, ready_pair, turn};
 
 const TRIGGERS: [Trigger; 2] = [Trigger::Level, Trigger::Edge];
 
@@ -69,6 +71,58 @@ fn close_of_all_fds_closes_bare_numbers_too_and_owned_sources_once() {
         assert_eq!(dropped.get(), 1);
         assert!(at_end(&owned_peer) && at_end(&bare_peer));
     }
+}
+
+/// A handler registered by number, whose closure owns the stream. As it goes it says good-bye, and
+/// once the stream is closed, `after` is called.
+fn add_by_number(io_loop: &IoLoop, stream: OwnedFd, after: impl FnMut() + 'static) -> RawFd {
+    let number = stream.as_raw_fd();
+    let (mut stream, mut after) = (Some(UnixStream::from(stream)), after);
+    let owner = OnDrop(move || {
+        let mut stream = stream.take().unwrap();
+        stream.write_all(b"bye").unwrap();
+        drop(stream);
+        after();
+    });
+    let handler = move |_: &mut RawFd, _| {
+        let _ = &owner;
+    };
+    io_loop.add_handler(number, Events::READ, handler).unwrap();
+    number
+}
+
+#[test]
+fn close_of_all_fds_leaves_alone_whoever_has_the_number_of_a_stream_that_a_closure_owned() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = pair();
+    let stream = move_to(stream, 600);
+    let (stranger, stranger_peer) = pair();
+    let (mut stranger, taken) = (Some(stranger), Rc::new(RefCell::new(None)));
+    let put = taken.clone();
+    add_by_number(&io_loop, stream, move || {
+        *put.borrow_mut() = Some(move_to(stranger.take().unwrap(), 600));
+    });
+    turn(&io_loop);
+    io_loop.close(true).unwrap();
+    let mut said = String::new();
+    peer.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "bye");
+    assert!(!at_end(&stranger_peer));
+    assert_eq!(taken.borrow().as_ref().unwrap().as_raw_fd(), 600);
+    drop(taken.take());
+    assert!(at_end(&stranger_peer));
+}
+
+#[test]
+fn close_of_all_fds_closes_bare_numbers_although_a_destructor_panics() {
+    let io_loop = new_loop();
+    let (stream, _peer) = pair();
+    let (bare, bare_peer) = pair();
+    io_loop.add_handler(bare.into_raw_fd(), Events::READ, |_, _| {}).unwrap();
+    add_by_number(&io_loop, stream.into(), || panic!("on purpose"));
+    let close = || io_loop.close(true);
+    assert!(catch_unwind(AssertUnwindSafe(close)).is_err());
+    assert!(at_end(&bare_peer));
 }
 
 #[test]

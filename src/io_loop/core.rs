@@ -7,6 +7,7 @@ mod dispatch;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue};
 use crate::clock::Clock;
+use crate::driver;
 use crate::driver::uring::Uring;
 use crate::driver::{Driver, Readiness, Wait};
 use crate::error::LoopError;
@@ -15,9 +16,8 @@ use crate::handle::{Posted, Shared};
 use crate::handlers::{self, Handler, Handlers};
 use crate::metrics::Metrics;
 use crate::report::{CallbackKind, Watch};
-use crate::sys::PollProbe;
+use crate::sys::{BareFd, PollProbe};
 use crate::timeouts::Timeouts;
-use crate::{driver, sys};
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::os::fd::RawFd;
@@ -318,10 +318,12 @@ impl Core {
         let posted = self.shared.posts.close();
         self.callbacks.extend(posted.into_iter().map(|post| post as Box<dyn Callback>));
         let handlers = self.handlers.borrow_mut().take();
-        if all_fds {
-            // Before the closures go, in whose destructors the numbers may be given out again.
-            handlers.iter().filter_map(|(_, handler)| handler.bare_fd()).for_each(sys::close);
-        }
+        // Closed at the end, also by a panic: a closure may own what was registered by number, and
+        // then it is closed with the closure.
+        let _bare_fds: Vec<BareFd> = match all_fds {
+            true => handlers.iter().filter_map(bare_fd).collect(),
+            false => Vec::new(),
+        };
         let handlers = handlers.into_iter().chain(self.condemned.take());
         let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
         let callback =
@@ -376,6 +378,11 @@ impl Drop for Core {
 
 fn until(deadline: u64) -> Wait {
     if deadline >= END_OF_TIME { Wait::Forever } else { Wait::Until(deadline) }
+}
+
+/// The descriptor of a handler that was registered by its number alone.
+fn bare_fd((fd, handler): &(RawFd, Rc<dyn Handler>)) -> Option<BareFd> {
+    if handler.bare_fd() == Some(*fd) { BareFd::new(*fd) } else { None }
 }
 
 /// What a loop that closes drops.
