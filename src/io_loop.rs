@@ -193,6 +193,11 @@ impl IoLoop {
     /// [`remove_handler`](Self::remove_handler) *before* closing it: the ring keeps a closed file
     /// alive as long as it is watched.
     ///
+    /// What is watched is the descriptor that `source` has now. A handler must not put another
+    /// source in its place (`*source = other`): the registration stays under the first number, to be
+    /// removed by it, and the other is not watched. To change over, remove the handler and add
+    /// another.
+    ///
     /// # Errors
     ///
     /// The source comes back with the reason: `EEXIST` if the descriptor is registered already (its

@@ -6,7 +6,7 @@ use ringloop::{Events, IoLoop, Trigger};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -486,4 +486,83 @@ fn removals_while_the_loop_does_not_run_lose_and_mix_up_nothing() {
     }
     turn(&io_loop);
     assert_eq!(urgent.take(), [Events::PRIORITY]);
+}
+
+/// What is not allowed: the loop goes on watching the descriptor that was added, which the handler
+/// has closed.
+#[test]
+fn a_handler_that_replaces_its_source_harms_nobody_and_is_removed_by_the_first_number() {
+    for trigger in TRIGGERS {
+        let io_loop = new_loop();
+        let (stream, peer) = ready_pair();
+        let (other, other_peer) = ready_pair();
+        let (stream, other) = (move_to(stream, 640), move_to(other, 641));
+        let (mut other, masks) = (Some(other), Rc::new(RefCell::new(Vec::new())));
+        let seen = masks.clone();
+        let handler = move |stream: &mut OwnedFd, events| {
+            seen.borrow_mut().push(events);
+            if let Some(other) = other.take() {
+                *stream = other;
+            }
+        };
+        io_loop.add_handler_with(stream, Events::READ, trigger, handler).unwrap();
+        for _ in 0..4 {
+            turn(&io_loop);
+        }
+        match trigger {
+            Trigger::Level => assert_eq!(*masks.borrow(), [Events::READ, Events::ERROR]),
+            Trigger::Edge => assert_eq!(*masks.borrow(), [Events::READ]),
+        }
+        assert_eq!(io_loop.metrics().handlers, 1);
+        assert!(!io_loop.remove_handler(&641));
+        assert!(io_loop.take_handler::<OwnedFd>(&641).is_none());
+        // Somebody else's, by now.
+        let (stranger, mut stranger_peer) = pair();
+        let stranger = move_to(stranger, 640);
+        let count = Count::new();
+        let again = io_loop.add_handler(640, Events::READ, |_, _| {}).unwrap_err();
+        assert_eq!(again.error().raw_os_error(), Some(libc::EEXIST));
+        assert!(io_loop.remove_handler(&640));
+        assert!(at_end_or_reset(&peer) && at_end_or_reset(&other_peer), "{trigger:?}");
+        assert!(!at_end(&stranger_peer));
+        io_loop.add_handler(640, Events::READ, count.handler()).unwrap();
+        stranger_peer.write_all(b"x").unwrap();
+        turn(&io_loop);
+        assert_eq!(count.get(), 1);
+        assert!(io_loop.remove_handler(&640));
+        drop(stranger);
+    }
+}
+
+#[test]
+fn a_replaced_source_can_be_taken_by_the_first_number() {
+    let io_loop = new_loop();
+    let (stream, _peer) = ready_pair();
+    let (other, _other_peer) = pair();
+    let (fd, other_fd) = (stream.as_raw_fd(), other.as_raw_fd());
+    let mut other = Some(other);
+    let handler = move |stream: &mut UnixStream, _| {
+        if let Some(other) = other.take() {
+            *stream = other;
+        }
+    };
+    io_loop.add_handler(stream, Events::READ, handler).unwrap();
+    turn(&io_loop);
+    let stream: UnixStream = io_loop.take_handler(&fd).unwrap();
+    assert_eq!((stream.as_raw_fd(), io_loop.metrics().handlers), (other_fd, 0));
+}
+
+#[test]
+fn a_bare_number_that_its_handler_changed_is_not_closed_with_the_loop() {
+    let io_loop = new_loop();
+    let (first, first_peer) = ready_pair();
+    let (second, second_peer) = pair();
+    let (first, second) = (first.into_raw_fd(), second.into_raw_fd());
+    io_loop.add_handler(first, Events::READ, move |number, _| *number = second).unwrap();
+    turn(&io_loop);
+    io_loop.close(true).unwrap();
+    assert!(!at_end(&second_peer) && !at_end(&first_peer));
+    close_raw(first);
+    close_raw(second);
+    assert!(at_end_or_reset(&first_peer) && at_end(&second_peer));
 }
