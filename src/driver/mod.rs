@@ -13,8 +13,9 @@
 //! * **One `Readiness` per fd per turn**, with every event of the turn merged into its mask. The
 //!   mask holds only what was asked for, and `ERROR`, which is always delivered.
 //! * **Release.** The kernel may pin a file while a poll on it is armed. `remove_poll` returns
-//!   whether it still does; after [`flush`](Driver::flush), or the next [`turn`](Driver::turn), it
-//!   no longer does. Whoever owns the file drops it only then.
+//!   whether it still does; after [`flush`](Driver::flush), or once [`needs_flush`](Driver::needs_flush)
+//!   says so after a [`turn`](Driver::turn), it no longer does. Whoever owns the file drops it only
+//!   then.
 //! * **One wait.** [`turn`](Driver::turn) is the only call that blocks. It hands everything queued
 //!   so far to the kernel and collects whatever is ready, in one system call where it can.
 //! * **Waking.** The driver watches the eventfd given at construction; any write to it ends a

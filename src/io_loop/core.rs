@@ -142,10 +142,6 @@ impl Core {
         while self.run_queued(Mode::Start)? {
             self.wait(Mode::Start)?;
             self.dispatch();
-            if !self.callbacks.is_empty() {
-                // Peers of what was closed just now should not have to wait for the callbacks.
-                self.release()?;
-            }
         }
         self.release()
     }
@@ -166,13 +162,17 @@ impl Core {
 
     /// Runs the callbacks queued and the timeouts due when the turn begins. False if it is the
     /// last.
-    fn run_queued(&self, mode: Mode) -> Result<bool, LoopError> {
+    fn run_queued(&self, mode: Mode) -> io::Result<bool> {
         // A handler of the turn before may have forked.
         self.check_fork()?;
         add(&self.counts.turns, 1);
-        self.collect_due();
+        let due = self.collect_due();
         if self.shared.alarm.take_notice() {
             self.collect_posted();
+        }
+        if due > 0 || !self.callbacks.is_empty() {
+            // Peers of what the turn before has closed should not have to wait for them.
+            self.release()?;
         }
         for _ in 0..self.callbacks.len() {
             let Some(callback) = self.callbacks.pop() else {
@@ -190,11 +190,10 @@ impl Core {
         Ok(mode != Mode::Start || !self.shared.take_stop())
     }
 
-    fn collect_due(&self) {
+    /// How many timeouts are due.
+    fn collect_due(&self) -> usize {
         let mut timeouts = self.timeouts.borrow_mut();
-        if !timeouts.is_empty() {
-            timeouts.collect_due(self.clock.now());
-        }
+        if timeouts.is_empty() { 0 } else { timeouts.collect_due(self.clock.now()) }
     }
 
     fn take_due(&self) -> Option<Box<dyn Callback>> {
@@ -257,23 +256,32 @@ impl Core {
     }
 
     fn drop_condemned(&self) {
-        if !self.has_condemned() {
-            return;
-        }
-        let condemned = self.condemned.take();
-        self.watch
-            .drop_all(condemned.into_iter().map(|(fd, handler)| (handler.origin(fd), handler)));
+        let condemned = self.condemned.take().into_iter();
+        self.watch.drop_all(condemned.map(|(fd, handler)| (handler.origin(fd), handler)));
     }
 
-    /// Makes the kernel let go of what was removed, and drops it.
+    /// Makes the kernel let go of what was removed, and drops it; and so on with what that removes.
     fn release(&self) -> io::Result<()> {
-        let mut driver = self.driver()?;
-        if driver.needs_flush() {
-            driver.flush()?;
+        loop {
+            let mut driver = self.driver()?;
+            if driver.needs_flush() {
+                driver.flush()?;
+            }
+            drop(driver);
+            if !self.has_condemned() {
+                return Ok(());
+            }
+            self.drop_condemned();
         }
-        drop(driver);
-        self.drop_condemned();
-        Ok(())
+    }
+
+    /// As `release`, for what was removed before the wait: the kernel has let go of it by itself,
+    /// unless it was very much.
+    fn release_condemned(&self) {
+        if self.has_condemned() {
+            // A loop that cannot do it says so at the end of the turn.
+            let _ = self.release();
+        }
     }
 
     /// Ends a registration. The handler comes with word whether the kernel may pin its file.

@@ -11,7 +11,7 @@ impl Core {
     /// Drops what the kernel has let go of, then calls the handlers of what is ready.
     pub(super) fn dispatch(&self) {
         let mut batch = Batch { core: self, ready: self.batch.take(), next: 0 };
-        self.drop_condemned();
+        self.release_condemned();
         while batch.next < batch.ready.len() && !self.fork.is_forked() {
             // One landing pad for all handlers, because one for each would be felt.
             self.watch.run_many(&mut batch, Batch::call_handlers, Batch::panicked);
