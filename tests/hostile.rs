@@ -3,11 +3,12 @@
 
 mod support;
 
-use ringloop::{Events, IoLoop, LoopError, Panics, Trigger};
+use ringloop::{Events, IoLoop, LoopError, PanicReport, Panics, Trigger};
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 use support::{Count, OnDrop, Trace, at_end, close_raw, move_to, new_loop, pair, ready_pair, turn};
@@ -225,6 +226,66 @@ fn a_handler_turns_another_loop_that_removes_the_handlers_of_both() {
         assert!([&own_peer, &idle_peer, &there_peer].into_iter().all(at_end), "{trigger:?}");
         assert_eq!((outer.metrics().handlers, inner.metrics().handlers), (0, 0));
         inner.close(false).unwrap();
+    }
+}
+
+#[test]
+fn a_handler_that_puts_another_in_its_place_and_panics_is_reported_and_replaced() {
+    for trigger in TRIGGERS {
+        support::watchdog();
+        let reports = Trace::new();
+        let told = reports.clone();
+        let hook = move |report: &PanicReport<'_>| {
+            told.push(format!("{:?}: {}", report.origin.kind, report.message()));
+        };
+        let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+        let (stream, _peer) = ready_pair();
+        let (fd, masks) = (stream.as_raw_fd(), support::Masks::new());
+        let second = masks.handler();
+        let (mut second, dropped) = (Some(second), Count::new());
+        let will = OnDrop(dropped.counter());
+        let handler = move |fd: &mut RawFd, _| {
+            let _ = &will;
+            assert!(IoLoop::current().remove_handler(fd));
+            let second = second.take().unwrap();
+            IoLoop::current().add_handler_with(*fd, Events::READ, trigger, second).unwrap();
+            panic!("on purpose");
+        };
+        io_loop.add_handler_with(fd, Events::READ, trigger, handler).unwrap();
+        turn(&io_loop);
+        assert_eq!(reports.take(), [format!("Handler({fd}): on purpose")]);
+        assert_eq!((dropped.get(), masks.take().len()), (1, 0));
+        turn(&io_loop);
+        assert_eq!(masks.take(), [Events::READ]);
+        assert!(io_loop.remove_handler(&fd));
+    }
+}
+
+/// Its panic leaves the run before the callbacks that were queued have their turn.
+#[test]
+fn a_destructor_that_panics_between_two_turns_loses_no_callback_and_no_timeout() {
+    for trigger in TRIGGERS {
+        let io_loop = new_loop();
+        let trace = Trace::new();
+        let (idle, idle_peer) = pair();
+        let idle_fd = idle.as_raw_fd();
+        let source = Source::new(idle, || panic!("on purpose"));
+        io_loop.add_handler_with(source, Events::READ, trigger, |_, _| {}).unwrap();
+        let (stream, _peer) = ready_pair();
+        let told = trace.clone();
+        let handler = move |stream: &mut UnixStream, _| {
+            assert_eq!(support::drain(stream), 1);
+            let io_loop = IoLoop::current();
+            assert!(io_loop.remove_handler(&idle_fd));
+            io_loop.add_callback(told.mark("callback"));
+            io_loop.call_later(Duration::ZERO, told.mark("timeout"));
+        };
+        io_loop.add_handler_with(stream, Events::READ, trigger, handler).unwrap();
+        let start = AssertUnwindSafe(|| io_loop.start());
+        assert!(catch_unwind(start).is_err());
+        assert!(at_end(&idle_peer) && trace.take().is_empty());
+        turn(&io_loop);
+        assert_eq!(trace.take(), ["callback", "timeout"]);
     }
 }
 
