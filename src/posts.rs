@@ -3,7 +3,11 @@
 //! A vector under a lock that is held for a push, or for a swap of the whole. It measured twice as
 //! fast as a lock-free list of blocks, for the posters and the loop alike.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard};
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard};
 
 pub(crate) struct Posts<T> {
     queue: Mutex<Queue<T>>,
