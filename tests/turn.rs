@@ -3,6 +3,7 @@
 mod support;
 
 use ringloop::{Events, IoLoop};
+use std::io::Write;
 use std::time::{Duration, Instant};
 use support::{Count, Trace, new_loop, ready_pair, turn};
 
@@ -102,6 +103,32 @@ fn callbacks_that_re_add_themselves_starve_neither_handlers_nor_timeouts() {
     assert_eq!(io_loop.metrics().callbacks, 20);
     // The callbacks name no loop, but the one that is current.
     io_loop.close(false).unwrap();
+}
+
+#[test]
+fn a_turn_that_need_not_ask_the_kernel_makes_no_system_call() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = support::pair();
+    let calls = Count::default();
+    let handler = {
+        let calls = calls.clone();
+        move |stream: &mut _, _| {
+            support::drain(stream);
+            calls.hit();
+        }
+    };
+    io_loop.add_handler(stream, Events::READ, handler).unwrap();
+    re_add_callback(Count::default());
+    turn(&io_loop);
+    turn(&io_loop);
+    let before = io_loop.metrics().enters;
+    (0..100).for_each(|_| turn(&io_loop));
+    assert_eq!(io_loop.metrics().enters, before);
+    // What comes is noticed all the same.
+    peer.write_all(b"x").unwrap();
+    while calls.get() == 0 {
+        turn(&io_loop);
+    }
 }
 
 #[test]

@@ -174,9 +174,11 @@ impl Driver for Uring {
         }
         self.polls.arm(batch, &mut self.ring);
         let wait = if self.polls.has_ready() { Wait::Poll } else { wait };
-        self.ring.submit_and_wait(wait)?;
-        self.reap();
-        self.reap_rest()?;
+        if wait != Wait::Poll || !self.ring.is_quiet() {
+            self.ring.submit_and_wait(wait)?;
+            self.reap();
+            self.reap_rest()?;
+        }
         self.polls.report(batch);
         Ok(())
     }

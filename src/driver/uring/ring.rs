@@ -264,6 +264,15 @@ impl Ring {
         self.stashed.is_empty() && self.io.completion().is_empty()
     }
 
+    /// True if an enter would neither submit nor bring anything. The kernel says so in memory that
+    /// it shares with us.
+    #[inline]
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let nothing_new = self.is_idle() && self.waiting.is_empty();
+        let submission = self.io.submission();
+        nothing_new && submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
+    }
+
     /// What the kernel has for us that it has not put into the ring.
     #[inline]
     pub(super) fn held_back(&mut self) -> Option<HeldBack> {
