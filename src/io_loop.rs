@@ -371,7 +371,8 @@ impl IoLoop {
     ///
     /// Earlier deadlines run first, equal ones in the order added, to the nanosecond. A deadline in
     /// the past is due in the next turn. A time-out added by a running callback or timeout waits
-    /// for the next turn.
+    /// for the next turn. Thousands that are due at once run in several turns, so that handlers
+    /// need not wait for all of them.
     #[track_caller]
     pub fn add_timeout(
         &self,

@@ -1,38 +1,53 @@
 //! The timer queue: timeouts in the order of their deadlines, equal ones in insertion order.
 //!
-//! Most timeouts are idle time-outs: cancelled, and added again, long before they are due. So
-//! nothing is kept in order that may not be needed in order. A timeout is a slot with its value,
-//! and an entry in a bucket that names the slot. Buckets are those of a hierarchical timer wheel,
-//! but each is just a vector. To add is to push; to cancel is to empty the slot, which leaves the
-//! entry behind as a tombstone, and a bucket is swept when the tombstones in it are many.
-//! Either touches one or two cache lines, however many timeouts there are, and no sweep is longer
-//! than a bucket.
+//! A hierarchical timer wheel of nanoseconds. A timeout is on the level of the highest digit (of
+//! six bits) in which its deadline differs from the time at which the wheel stands, there in the
+//! bucket of its own digit. So all of a level is later than all of the levels below, and the first
+//! bucket that is not empty has the earliest. When time reaches that bucket, the wheel moves on,
+//! and the bucket is spread: what is due is collected, the rest goes to levels below.
 //!
-//! Time makes the order: a bucket reached by the clock is spread over finer ones; the earliest is
-//! made a heap when the loop asks for the next deadline; the due ones are sorted exactly.
+//! Buckets are chains through the slots of the timeouts, and so is what was collected. To add is to
+//! link, to cancel is to unlink, and neither leaves anything behind.
+//!
+//! No call takes long, however many timeouts there are. A bucket with few is sorted. One with many
+//! is spread over the levels below in steps, of which `collect_due` takes a limited number; the
+//! wheel then stands where the bucket begins, and none that may be later is collected before the
+//! bucket is empty. Chains are first in, first out, and equal deadlines are in one chain at any
+//! time, so no step needs more than the front of one to keep their order.
 
 // By path, so that a benchmark can include this file as it is.
-#[path = "timeouts/bucket.rs"]
-mod bucket;
+#[path = "timeouts/chains.rs"]
+mod chains;
+#[path = "timeouts/slots.rs"]
+mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::mem;
 
-use slab::Slab;
+use chains::Chains;
 
-use bucket::{Bucket, Entry};
+/// Bits of a digit. A level has a bucket for each of the 64 digits.
+const DIGIT: u32 = 6;
 
-/// Log2 of the width of the finest buckets, in nanoseconds: 262 µs.
-const TICK_BITS: u32 = 18;
+const LEVELS: u32 = u64::BITS.div_ceil(DIGIT);
 
-/// Log2 of the number of buckets of a level.
-const LEVEL_BITS: u32 = 6;
+/// The chain after the buckets: what was collected and not taken yet.
+const DUE: u32 = LEVELS << DIGIT;
 
-const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(LEVEL_BITS) as usize;
+/// The chain of those added with a deadline that the wheel had passed.
+const LATE: u32 = DUE + 1;
 
-const BUCKETS: usize = LEVELS << LEVEL_BITS;
+/// How many timeouts are few enough to be sorted at once. `collect_due` moves no more than twice as
+/// many.
+const FEW: usize = 1024;
+
+/// Room to sort in that is kept, in timeouts.
+const KEPT: usize = 64;
+
+/// How many timeouts of a bucket are looked at to find the earliest.
+const LOOKED_AT: usize = 8;
 
 /// Names one timeout, and after it is gone, nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,200 +57,210 @@ pub(crate) struct TimeoutKey {
     seq: u64,
 }
 
-struct Slot<T> {
-    value: T,
-    deadline: u64,
-    seq: u64,
-}
-
-struct Due {
-    deadline: u64,
-    key: TimeoutKey,
-}
-
 pub(crate) struct Timeouts<T> {
-    slots: Slab<Slot<T>>,
+    chains: Chains<T>,
     next_seq: u64,
-    /// The tick of the latest `collect_due`. What is in which bucket depends on it.
-    tick: u64,
-    buckets: Box<[Bucket]>,
-    /// For each level, the buckets that may have entries.
-    occupied: [u64; LEVELS],
-    /// Those of this turn that were not taken yet, in order.
-    due: VecDeque<Due>,
+    /// Where the wheel stands. What is in it is later, but for what `spreading` says.
+    time: u64,
+    /// The bucket that begins at `time` and is being spread.
+    spreading: Option<u32>,
+    /// The order of those in `LATE`.
+    late: BTreeMap<(u64, u64), u32>,
+    /// Deadline, number and slot of those being sorted. Empty but for its room.
+    sorted: Vec<(u64, u64, u32)>,
 }
 
 impl<T> Timeouts<T> {
     pub(crate) fn new() -> Self {
         Timeouts {
-            slots: Slab::new(),
+            chains: Chains::new(),
             next_seq: 0,
-            tick: 0,
-            buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
-            occupied: [0; LEVELS],
-            due: VecDeque::new(),
+            time: 0,
+            spreading: None,
+            late: BTreeMap::new(),
+            sorted: Vec::new(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.chains.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len() == 0
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, deadline: u64, value: T) -> TimeoutKey {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let slot = self.slots.insert(Slot { value, deadline, seq });
-        let slot = u32::try_from(slot).expect("fewer than 2^32 timeouts");
-        self.file(Entry { deadline, slot, tag: seq as u32 });
+        if deadline <= self.time || self.spreading.is_some() {
+            return self.insert_around(deadline, seq, value);
+        }
+        let slot = self.chains.insert(value, deadline, seq, bucket_at(self.time, deadline));
         TimeoutKey { slot, seq }
     }
 
     /// Takes the timeout out, unless it was taken or cancelled before.
+    #[inline]
     pub(crate) fn cancel(&mut self, key: TimeoutKey) -> Option<T> {
-        let Slot { value, deadline, .. } = self.remove(key)?;
-        // One that was collected has no entry any more, and is counted for nothing. It only
-        // makes the next sweep come earlier.
-        let bucket = &mut self.buckets[bucket_at(self.tick, deadline)];
-        bucket.bury(key.slot, key.seq as u32, &self.slots);
+        let (value, deadline) = self.chains.remove(key.slot, key.seq)?;
+        if !self.late.is_empty() {
+            self.late.remove(&(deadline, key.seq));
+        }
         Some(value)
     }
 
-    /// The earliest deadline, also among those collected and not yet taken.
-    pub(crate) fn next_deadline(&mut self) -> Option<u64> {
-        while let Some(due) = self.due.front() {
-            if self.is_pending(due.key) {
-                return Some(due.deadline);
-            }
-            self.due.pop_front();
+    /// The earliest deadline, also among those collected and not yet taken. Where many are close
+    /// together, a time before it at which `collect_due` will find out more.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        if self.is_empty() {
+            return None;
         }
-        while let Some((level, digit)) = self.first_bucket() {
-            let bucket = &mut self.buckets[level << LEVEL_BITS | digit];
-            if let Some(first) = bucket.first(&self.slots) {
-                return Some(first.deadline);
-            }
-            self.occupied[level] &= !(1 << digit);
+        if let Some((_, due)) = self.chains.first(DUE) {
+            return Some(due.deadline);
         }
-        None
+        if let Some((&(deadline, _), _)) = self.late.first_key_value() {
+            return Some(deadline);
+        }
+        let bucket = self.chains.first_chain(DUE)?;
+        if self.spreading.is_some() {
+            return Some(self.time);
+        }
+        let mut deadlines = self.chains.iter(bucket).map(|(_, timeout)| timeout.deadline);
+        let earliest = deadlines.by_ref().take(LOOKED_AT).min();
+        if deadlines.next().is_none() { earliest } else { Some(self.start(bucket)) }
     }
 
-    /// Sets the timeouts due at `now` apart for `take_due`, and returns how many wait there.
-    pub(crate) fn collect_due(&mut self, now: u64) -> usize {
-        let before = self.due.len();
-        self.advance(now);
-        while let Some(entry) = self.buckets[0].first(&self.slots)
-            && entry.deadline <= now
-        {
-            self.buckets[0].pop();
-            self.collect(entry);
-        }
-        self.due.make_contiguous()[before..]
-            .sort_unstable_by_key(|due| (due.deadline, due.key.seq));
-        self.due.len()
+    /// Sets the timeouts due at `now` apart for `take_due`, and returns whether any wait there. If
+    /// there are many, only some are, and `next_deadline` is not after `now`.
+    pub(crate) fn collect_due(&mut self, now: u64) -> bool {
+        self.collect(now, FEW);
+        self.chains.first(DUE).is_some()
     }
 
     /// The next of the timeouts collected that was not cancelled since.
     pub(crate) fn take_due(&mut self) -> Option<T> {
-        while let Some(due) = self.due.pop_front() {
-            if let Some(slot) = self.remove(due.key) {
-                return Some(slot.value);
-            }
-        }
-        None
+        let (slot, timeout) = self.chains.first(DUE)?;
+        let (value, _) = self.chains.remove(slot, timeout.seq)?;
+        Some(value)
     }
 
     /// Takes all timeouts out, in no particular order.
     pub(crate) fn take(&mut self) -> Vec<T> {
-        self.due.clear();
-        self.occupied = [0; LEVELS];
-        self.buckets.fill_with(Bucket::default);
-        mem::take(&mut self.slots).into_iter().map(|(_, slot)| slot.value).collect()
+        let emptied = Timeouts { next_seq: self.next_seq, time: self.time, ..Timeouts::new() };
+        mem::replace(self, emptied).chains.into_values().collect()
     }
 
-    fn is_pending(&self, key: TimeoutKey) -> bool {
-        self.slots.get(key.slot as usize).is_some_and(|slot| slot.seq == key.seq)
-    }
-
-    fn remove(&mut self, key: TimeoutKey) -> Option<Slot<T>> {
-        self.is_pending(key).then(|| self.slots.remove(key.slot as usize))
-    }
-
-    fn file(&mut self, entry: Entry) {
-        let at = bucket_at(self.tick, entry.deadline);
-        self.occupied[at >> LEVEL_BITS] |= 1 << (at & ((1 << LEVEL_BITS) - 1));
-        self.buckets[at].push(entry);
-    }
-
-    fn collect(&mut self, Entry { deadline, slot, .. }: Entry) {
-        let seq = self.slots[slot as usize].seq;
-        self.due.push_back(Due { deadline, key: TimeoutKey { slot, seq } });
-    }
-
-    /// Moves the wheel to `now`. Buckets that this reaches are emptied: what is due is collected,
-    /// and the rest, all from the one bucket that holds `now`, is filed again.
-    fn advance(&mut self, now: u64) {
-        let tick = now >> TICK_BITS;
-        if tick <= self.tick {
-            return;
-        }
-        let top = level_of(self.tick ^ tick);
-        self.tick = tick;
-        for level in 0..=top {
-            // Below the level that moved by a bucket or more, all buckets are behind `now`.
-            let reached = if level < top { u64::MAX } else { u64::MAX >> (63 - digit(tick, top)) };
-            let mut passed = self.occupied[level] & reached;
-            self.occupied[level] &= !reached;
-            while passed != 0 {
-                self.spread(level << LEVEL_BITS | passed.trailing_zeros() as usize, now);
-                passed &= passed - 1;
+    /// Inserts what the wheel has passed, or while a bucket is being spread.
+    #[cold]
+    fn insert_around(&mut self, deadline: u64, seq: u64, value: T) -> TimeoutKey {
+        let chain = if deadline <= self.time {
+            LATE
+        } else {
+            let bucket = bucket_at(self.time, deadline);
+            // Behind those of its kind: all that belongs into the bucket is on levels below.
+            self.spreading.filter(|&spreading| bucket < spreading).unwrap_or(bucket)
+        };
+        let slot = self.chains.insert(value, deadline, seq, chain);
+        if chain == LATE {
+            self.late.insert((deadline, seq), slot);
+        } else if let Some(bucket) = self.spreading {
+            // Two out for one in, so that the bucket will be empty some time.
+            for _ in 0..2 {
+                let first = self.chains.first(bucket);
+                if first.is_some_and(|(_, first)| first.deadline > self.time) {
+                    self.spread(bucket);
+                }
             }
+        }
+        TimeoutKey { slot, seq }
+    }
+
+    fn collect(&mut self, now: u64, few: usize) {
+        let mut moved = 0;
+        while moved < few
+            && let Some(more) = self.step(now, few)
+        {
+            moved += more;
         }
     }
 
-    fn spread(&mut self, bucket: usize, now: u64) {
-        let entries = self.buckets[bucket].take();
-        for &entry in &entries {
-            if !entry.is_live(&self.slots) {
-                continue;
-            }
-            if entry.deadline <= now {
-                self.collect(entry);
-            } else {
-                self.file(entry);
-            }
+    /// Does what comes first at `now`, and returns how many timeouts that moved. `None` if there is
+    /// nothing to do.
+    fn step(&mut self, now: u64, few: usize) -> Option<usize> {
+        if let Some(late) = self.late.first_entry()
+            && late.key().0 <= now
+            // One due at `time` was added after those in the bucket that begins there.
+            && (late.key().0 < self.time || self.spreading.is_none())
+        {
+            self.chains.append(late.remove(), DUE);
+            return Some(1);
         }
-        self.buckets[bucket].reuse(entries);
+        if let Some(bucket) = self.spreading {
+            self.spread(bucket);
+            return Some(1);
+        }
+        let bucket = self.chains.first_chain(DUE).filter(|&bucket| self.start(bucket) <= now);
+        let Some(bucket) = bucket else {
+            // All buckets are ahead, and are the same as seen from there.
+            self.time = self.time.max(now);
+            return None;
+        };
+        Some(self.reach(bucket, now, few))
     }
 
-    /// Every entry of a level is later than all of the levels below it.
-    fn first_bucket(&self) -> Option<(usize, usize)> {
-        let level = self.occupied.iter().position(|&buckets| buckets != 0)?;
-        Some((level, self.occupied[level].trailing_zeros() as usize))
+    /// Moves the wheel into a bucket, the first that is not empty. Sorts it, if it has few timeouts.
+    fn reach(&mut self, bucket: u32, now: u64, few: usize) -> usize {
+        let mut sorted = mem::take(&mut self.sorted);
+        let timeouts = self.chains.iter(bucket).take(few + 1);
+        sorted.extend(timeouts.map(|(slot, timeout)| (timeout.deadline, timeout.seq, slot)));
+        let reached = sorted.len();
+        if reached > few {
+            self.time = self.start(bucket);
+            self.spreading = Some(bucket);
+        } else {
+            self.time = now.min(self.end(bucket));
+            sorted.sort_unstable();
+            sorted.iter().for_each(|&(deadline, _, slot)| self.file(slot, deadline));
+        }
+        sorted.clear();
+        sorted.shrink_to(KEPT);
+        self.sorted = sorted;
+        reached
+    }
+
+    /// Moves the first timeout out of the bucket that is being spread.
+    fn spread(&mut self, bucket: u32) {
+        match self.chains.first(bucket) {
+            Some((slot, timeout)) => self.file(slot, timeout.deadline),
+            None => self.spreading = None,
+        }
+    }
+
+    fn file(&mut self, slot: u32, deadline: u64) {
+        let due = deadline <= self.time;
+        self.chains.append(slot, if due { DUE } else { bucket_at(self.time, deadline) });
+    }
+
+    /// The first time that belongs to a bucket in which something is.
+    fn start(&self, bucket: u32) -> u64 {
+        let (level, digit) = (bucket >> DIGIT, bucket % (1 << DIGIT));
+        let shift = level * DIGIT;
+        let above = self.time >> shift >> DIGIT << DIGIT;
+        (above + u64::from(digit)) << shift
+    }
+
+    /// The last time that belongs to a bucket in which something is.
+    fn end(&self, bucket: u32) -> u64 {
+        self.start(bucket) | ((1 << ((bucket >> DIGIT) * DIGIT)) - 1)
     }
 }
 
-/// The bucket for `deadline` when the wheel stands at `now_tick`.
-///
-/// The level is the highest digit in which the two ticks differ. There the deadline has the
-/// larger digit, so never 0, and bucket 0 is free for the present tick and the past.
-fn bucket_at(now_tick: u64, deadline: u64) -> usize {
-    let tick = deadline >> TICK_BITS;
-    if tick <= now_tick {
-        return 0;
-    }
-    let level = level_of(now_tick ^ tick);
-    level << LEVEL_BITS | digit(tick, level)
-}
-
-/// The highest level with a digit that is not 0.
-fn level_of(difference: u64) -> usize {
-    (difference.ilog2() / LEVEL_BITS) as usize
-}
-
-fn digit(tick: u64, level: usize) -> usize {
-    let digit = tick >> (level as u32 * LEVEL_BITS);
-    (digit & ((1 << LEVEL_BITS) - 1)) as usize
+/// The bucket for `deadline` when the wheel stands at `time`, which is before.
+#[inline]
+fn bucket_at(time: u64, deadline: u64) -> u32 {
+    let level = (time ^ deadline).ilog2() / DIGIT;
+    let digit = deadline >> (level * DIGIT);
+    (level << DIGIT) + digit as u32 % (1 << DIGIT)
 }

@@ -185,6 +185,21 @@ fn a_timeout_allocates_its_box_and_nothing_else() {
     assert!((20 * 100..20 * 110).contains(&made), "{made}");
 }
 
+#[test]
+fn a_timeout_added_and_cancelled_allocates_its_box_and_nothing_else() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let round = || {
+        let timeout = io_loop.call_later(Duration::from_secs(60), {
+            let captured = [0u8; 16];
+            move || assert_eq!(captured[0], 0)
+        });
+        io_loop.remove_timeout(timeout);
+    };
+    (0..10).for_each(|_| round());
+    assert_eq!(allocations(|| (0..1000).for_each(|_| round())), 1000);
+}
+
 /// Timeouts that are all cancelled. The size of what the callbacks capture is `SIZE`.
 fn add_and_cancel<const SIZE: usize>(io_loop: &IoLoop, number: usize) {
     let mut random = fastrand::Rng::with_seed(number as u64);
@@ -198,15 +213,30 @@ fn add_and_cancel<const SIZE: usize>(io_loop: &IoLoop, number: usize) {
     timeouts.into_iter().for_each(|timeout| io_loop.remove_timeout(timeout));
 }
 
+/// What a queue that had many timeouts may keep: less than a byte for each.
+const KEPT: isize = 64 << 10;
+
 #[test]
 fn cancelled_timeouts_give_their_memory_back_at_once() {
     let _alone = alone();
-    const TIMEOUTS: usize = 20_000;
     let io_loop = small_loop();
-    let left = growth(|| add_and_cancel::<256>(&io_loop, TIMEOUTS));
-    // The callbacks are gone; what stays is the queue's own room, for as many again.
-    assert!(left <= (TIMEOUTS * 128) as isize, "{left}");
+    let left = growth(|| add_and_cancel::<256>(&io_loop, 100_000));
+    assert!(left <= KEPT, "{left}");
     assert_eq!(io_loop.metrics().timeouts_pending, 0);
+}
+
+#[test]
+fn fired_timeouts_give_their_memory_back() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let left = growth(|| {
+        for number in 0..100_000 {
+            let captured = [number; 8];
+            io_loop.call_later(Duration::ZERO, move || assert_eq!(captured, [number; 8]));
+        }
+        turn_at_most(&io_loop, 1000, || io_loop.metrics().timeouts == 100_000);
+    });
+    assert!(left <= KEPT, "{left}");
 }
 
 #[test]

@@ -37,4 +37,9 @@ pub trait Queue {
 
     /// Takes all that is due, in order.
     fn fire(&mut self, now: u64, fired: &mut Vec<Value>);
+
+    /// Takes what is due in order, and may leave some for the next turn.
+    fn turn(&mut self, now: u64, fired: &mut Vec<Value>) {
+        self.fire(now, fired);
+    }
 }

@@ -27,7 +27,10 @@ pub fn alike<Q: Queue>(tick: u64) {
             fired_at_all += fire_both(&mut one, &mut other, now);
         }
         if tick == 1 {
-            assert_eq!(one.next_deadline(), other.next_deadline(), "{}: deadline", Q::NAME);
+            // A time before it costs the loop a turn, and may not have come yet.
+            let (next, expected) = (one.next_deadline(), other.next_deadline());
+            let right = next == expected || Some(now) < next && next < expected;
+            assert!(right, "{}: {next:?} instead of {expected:?}", Q::NAME);
         }
     }
     fired_at_all += fire_both(&mut one, &mut other, now + (1 << 45));

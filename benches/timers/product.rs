@@ -1,6 +1,7 @@
 //! The loop's own queue: the very file.
 
 use super::{Queue, Value};
+use std::iter;
 
 // A folder, and not the file, so that the file finds its own modules where the library does.
 #[allow(unused, unreachable_pub)]
@@ -16,7 +17,7 @@ pub(crate) struct Product(Timeouts<Value>);
 impl Queue for Product {
     type Key = TimeoutKey;
 
-    const NAME: &'static str = "ringloop: unordered wheel";
+    const NAME: &'static str = "ringloop: wheel of 1 ns, spread in steps";
 
     fn new() -> Self {
         Product(Timeouts::new())
@@ -35,9 +36,16 @@ impl Queue for Product {
     }
 
     fn fire(&mut self, now: u64, fired: &mut Vec<Value>) {
-        self.0.collect_due(now);
-        while let Some(value) = self.0.take_due() {
-            fired.push(value);
+        loop {
+            self.turn(now, fired);
+            if self.0.next_deadline().is_none_or(|next| next > now) {
+                return;
+            }
         }
+    }
+
+    fn turn(&mut self, now: u64, fired: &mut Vec<Value>) {
+        self.0.collect_due(now);
+        fired.extend(iter::from_fn(|| self.0.take_due()));
     }
 }

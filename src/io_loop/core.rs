@@ -166,11 +166,11 @@ impl Core {
         // A handler of the turn before may have forked.
         self.check_fork()?;
         add(&self.counts.turns, 1);
-        let due = self.collect_due();
+        let any_due = self.collect_due();
         if self.shared.alarm.take_notice() {
             self.collect_posted();
         }
-        if due > 0 || !self.callbacks.is_empty() {
+        if any_due || !self.callbacks.is_empty() {
             // Peers of what the turn before has closed should not have to wait for them.
             self.release()?;
         }
@@ -190,10 +190,10 @@ impl Core {
         Ok(mode != Mode::Start || !self.shared.take_stop())
     }
 
-    /// How many timeouts are due.
-    fn collect_due(&self) -> usize {
+    /// Whether any timeouts are due.
+    fn collect_due(&self) -> bool {
         let mut timeouts = self.timeouts.borrow_mut();
-        if timeouts.is_empty() { 0 } else { timeouts.collect_due(self.clock.now()) }
+        !timeouts.is_empty() && timeouts.collect_due(self.clock.now())
     }
 
     fn take_due(&self) -> Option<Box<dyn Callback>> {
@@ -233,7 +233,7 @@ impl Core {
             Mode::Start => Wait::Forever,
             Mode::Turn(limit) => limit,
         };
-        match (limit, self.timeouts.borrow_mut().next_deadline()) {
+        match (limit, self.timeouts.borrow().next_deadline()) {
             (Wait::Poll, _) => Wait::Poll,
             (Wait::Until(limit), Some(deadline)) => until(limit.min(deadline)),
             (Wait::Until(limit), None) => until(limit),
