@@ -4,9 +4,10 @@
 //!
 //! All candidates go through the same workloads in turns, round by round; a ratio is between two
 //! times of one round. The table shows medians and, in brackets, quartiles. What the benchmark
-//! takes itself, mostly for picking a random timeout out of many, is a candidate, too. The last
-//! lines are the loop's own methods, with their closures and the clock. All is written as JSON to
-//! `timers.json` in the target directory.
+//! takes itself, mostly for picking a random timeout out of many, is a candidate, too. Then comes
+//! how long one call takes at the longest, for a loop that is held up by it. The last lines are the
+//! loop's own methods, with their closures and the clock. All is written as JSON to `timers.json` in
+//! the target directory.
 
 #![allow(unreachable_pub)]
 
@@ -18,6 +19,8 @@ mod candidates;
 mod check;
 #[path = "timers/field.rs"]
 mod field;
+#[path = "timers/pauses.rs"]
+mod pauses;
 #[path = "harness/progress.rs"]
 mod progress;
 #[path = "timers/table.rs"]
@@ -75,10 +78,21 @@ fn main() -> io::Result<()> {
     for pending in [1_000, 100_000, MOST] {
         compare(pending, quick, &mut table);
     }
+    measure_pauses(quick, &mut table);
     api::measure(quick, &mut table)?;
     judge(&table);
     println!("written to {}", table.save()?.display());
     Ok(())
+}
+
+fn measure_pauses(quick: bool, table: &mut Table) {
+    progress::show("looking for the longest calls");
+    if !quick {
+        pauses::measure::<StdHeap>(MOST, 3, table);
+        pauses::measure::<Wheel>(MOST, 3, table);
+    }
+    pauses::measure::<Product>(MOST, if quick { 1 } else { 5 }, table);
+    progress::clear();
 }
 
 fn compare(pending: usize, quick: bool, table: &mut Table) {
