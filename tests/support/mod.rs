@@ -249,7 +249,8 @@ pub(crate) fn wait_until_asleep(thread: libc::pid_t) {
 
 /// Runs `body` in a forked child. What it returns, or its panic's message, comes back.
 ///
-/// The child has this thread alone, and no watchdog but an alarm.
+/// The child has this thread alone, and no watchdog but an alarm. It must not panic as a rule: other
+/// threads may have held the locks that this takes.
 pub(crate) fn in_child(body: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     watchdog();
     let (mut reader, mut writer) = io::pipe().unwrap();
@@ -281,4 +282,20 @@ pub(crate) fn in_child(body: impl FnOnce() -> Result<(), String>) -> Result<(), 
             }
         }
     }
+}
+
+/// Runs `body`, which is all of the test `name`, in a process of its own: for what may end one. (Not
+/// in a forked child: other threads' panics hold locks that a panic in the child would wait for.)
+pub(crate) fn in_own_process(name: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "RINGLOOP_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(INSIDE, "1")
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name}: {status}");
 }
