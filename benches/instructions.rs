@@ -8,11 +8,15 @@
 //! wrappers, and what the handlers do themselves (one `read(2)`, or nothing).
 
 use ringloop::{Events, IoLoop, Trigger};
+use std::cell::RefCell;
 use std::fs::File;
+use std::future::{Future, poll_fn, ready};
 use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::pin::Pin;
 use std::process::Command;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Descriptors that are ready in one turn.
@@ -21,7 +25,7 @@ const ROUNDS: [usize; 2] = [200, 400];
 
 type Scenario = fn(&IoLoop, usize) -> io::Result<()>;
 
-const SCENARIOS: [(&str, Scenario, Option<u64>); 8] = [
+const SCENARIOS: [(&str, Scenario, Option<u64>); 10] = [
     ("event, level-triggered", level, Some(150)),
     ("the same with a read and a write", level_with_io, None),
     ("event, edge-triggered, with a write", edge, None),
@@ -30,6 +34,8 @@ const SCENARIOS: [(&str, Scenario, Option<u64>); 8] = [
     ("add_callback and its call", callbacks, None),
     ("call_later and remove_timeout", timeouts, None),
     ("add_handler and remove_handler", registrations, None),
+    ("spawn and join a trivial task", spawns, None),
+    ("wake and poll a task", wakes, None),
 ];
 
 fn main() -> io::Result<()> {
@@ -189,5 +195,37 @@ fn registrations(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
             io_loop.remove_handler(&*file);
         }
     }
+    Ok(())
+}
+
+fn spawns(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
+    let mut tasks = Vec::with_capacity(BATCH);
+    for _ in 0..rounds {
+        tasks.extend((0..BATCH).map(|number| io_loop.spawn(ready(number))));
+        io_loop.turn(Some(Duration::ZERO))?;
+        for (number, mut task) in tasks.drain(..).enumerate() {
+            let joined = Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(joined, Poll::Ready(Ok(output)) if output == number));
+        }
+    }
+    Ok(())
+}
+
+/// Wakes by value, as channels and locks do. The tasks pass their waker on in each poll.
+fn wakes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
+    let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+    for _ in 0..BATCH {
+        let wakers = wakers.clone();
+        drop(io_loop.spawn(poll_fn(move |context| -> Poll<()> {
+            wakers.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })));
+    }
+    for _ in 0..rounds {
+        io_loop.turn(Some(Duration::ZERO))?;
+        wakers.take().into_iter().for_each(Waker::wake);
+    }
+    let polls = io_loop.metrics().task_polls;
+    assert_eq!(polls, (rounds * BATCH) as u64);
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! Callbacks that run once: where they come from and where they wait.
+//! What runs once in a turn, callbacks and woken tasks: where it comes from and where it waits.
 
-use crate::report::{CallbackKind, Origin, Watch};
+use crate::io_loop::Core;
+use crate::report::{CallbackKind, Origin};
+use crate::task::Runnable;
 use std::any::type_name;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -8,7 +10,7 @@ use std::panic::Location;
 
 /// A closure that runs once, and knows where it was registered.
 pub(crate) trait Callback {
-    fn run(self: Box<Self>, kind: CallbackKind, watch: &Watch);
+    fn run(self: Box<Self>, kind: CallbackKind, core: &Core);
     fn origin(&self, kind: CallbackKind) -> Origin;
 }
 
@@ -24,9 +26,9 @@ impl<F: FnOnce()> Deferred<F> {
 }
 
 impl<F: FnOnce()> Callback for Deferred<F> {
-    fn run(self: Box<Self>, kind: CallbackKind, watch: &Watch) {
+    fn run(self: Box<Self>, kind: CallbackKind, core: &Core) {
         let Deferred { callback, site } = *self;
-        watch.run(|| origin::<F>(kind, site), callback);
+        core.watch.run(|| origin::<F>(kind, site), callback);
     }
 
     fn origin(&self, kind: CallbackKind) -> Origin {
@@ -38,24 +40,40 @@ fn origin<F>(kind: CallbackKind, site: &'static Location<'static>) -> Origin {
     Origin { kind, type_name: type_name::<F>(), site }
 }
 
+/// What waits for its turn.
+pub(crate) enum Queued {
+    Callback(Box<dyn Callback>),
+    /// A task that was woken.
+    Task(Runnable),
+}
+
+impl Queued {
+    pub(crate) fn into_callback(self) -> Option<Box<dyn Callback>> {
+        match self {
+            Queued::Callback(callback) => Some(callback),
+            Queued::Task(_) => None,
+        }
+    }
+}
+
 /// First in, first out. No borrow outlives a method, so callbacks may add to it.
 #[derive(Default)]
 pub(crate) struct CallbackQueue {
-    queue: RefCell<VecDeque<Box<dyn Callback>>>,
+    queue: RefCell<VecDeque<Queued>>,
 }
 
 impl CallbackQueue {
     #[inline]
-    pub(crate) fn push(&self, callback: Box<dyn Callback>) {
-        self.queue.borrow_mut().push_back(callback);
+    pub(crate) fn push(&self, next: Queued) {
+        self.queue.borrow_mut().push_back(next);
     }
 
-    pub(crate) fn extend(&self, callbacks: impl Iterator<Item = Box<dyn Callback>>) {
-        self.queue.borrow_mut().extend(callbacks);
+    pub(crate) fn extend(&self, items: impl Iterator<Item = Queued>) {
+        self.queue.borrow_mut().extend(items);
     }
 
     #[inline]
-    pub(crate) fn pop(&self) -> Option<Box<dyn Callback>> {
+    pub(crate) fn pop(&self) -> Option<Queued> {
         self.queue.borrow_mut().pop_front()
     }
 
@@ -70,7 +88,7 @@ impl CallbackQueue {
     }
 
     /// Everything, for the caller to drop.
-    pub(crate) fn take(&self) -> VecDeque<Box<dyn Callback>> {
+    pub(crate) fn take(&self) -> VecDeque<Queued> {
         self.queue.take()
     }
 }

@@ -1,8 +1,10 @@
 //! The loop as other threads see it: posting callbacks, waking, stopping.
 
-use crate::callbacks::{Callback, Deferred};
+use crate::callbacks::{Callback, Deferred, Queued};
 use crate::fork::ForkGuard;
+use crate::io_loop;
 use crate::posts::Posts;
+use crate::task::Runnable;
 use crate::wake::Alarm;
 use std::fmt;
 use std::io;
@@ -10,9 +12,34 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) type Posted = Box<dyn Callback + Send>;
+/// What other threads send to the loop.
+pub(crate) enum Posted {
+    Callback(Box<dyn Callback + Send>),
+    Task(Runnable),
+}
 
-/// What a loop shares with its handles.
+impl Posted {
+    /// Gives it up, on any thread.
+    fn forsake(self) {
+        match self {
+            Posted::Callback(callback) => drop(callback),
+            // This may not be the thread to drop its future on. Only a task of a parent process
+            // can have one here: a loop that closes waits for all of its tasks.
+            Posted::Task(runnable) => std::mem::forget(runnable),
+        }
+    }
+}
+
+impl From<Posted> for Queued {
+    fn from(posted: Posted) -> Queued {
+        match posted {
+            Posted::Callback(callback) => Queued::Callback(callback),
+            Posted::Task(runnable) => Queued::Task(runnable),
+        }
+    }
+}
+
+/// What a loop shares with its handles and its tasks.
 pub(crate) struct Shared {
     pub(crate) posts: Posts<Posted>,
     pub(crate) alarm: Alarm,
@@ -22,12 +49,47 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(fork: ForkGuard) -> io::Result<Shared> {
-        Ok(Shared {
-            posts: Posts::new(),
-            alarm: Alarm::new(fork)?,
-            stop: AtomicBool::new(false),
-            fork,
-        })
+        let (posts, alarm) = (Posts::new(), Alarm::new(fork)?);
+        Ok(Shared { posts, alarm, stop: AtomicBool::new(false), fork })
+    }
+
+    /// Sends it to the loop, and wakes the loop if it sleeps. False if there is no loop any more.
+    pub(crate) fn post(&self, posted: Posted) -> bool {
+        // Before the lock, which a thread that the fork left behind may hold for ever.
+        let refused = if self.is_forked() { Err(posted) } else { self.posts.push(posted) };
+        match refused {
+            Ok(()) => {
+                self.alarm.notify();
+                return true;
+            }
+            Err(posted) => posted.forsake(),
+        }
+        false
+    }
+
+    /// In a child of the process that made the loop: gives up what was posted. False if that
+    /// cannot be done, and this is not to be dropped.
+    pub(crate) fn abandon(&self) -> bool {
+        let posted = self.posts.try_close();
+        let known = posted.is_some();
+        posted.into_iter().flatten().for_each(Posted::forsake);
+        known
+    }
+
+    /// As [`post`](Self::post), without detour if this is the loop's thread.
+    pub(crate) fn deliver(&self, callback: Box<dyn Callback + Send>) {
+        match io_loop::current_of(self) {
+            Some(core) => core.callbacks.push(Queued::Callback(callback)),
+            None => {
+                self.post(Posted::Callback(callback));
+            }
+        }
+    }
+
+    /// True in a child of the process that made the loop.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.fork.is_forked()
     }
 
     pub(crate) fn request_stop(&self) {
@@ -81,13 +143,8 @@ impl LoopHandle {
     /// dropped, here and now.
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + Send + 'static) -> bool {
-        let posted = Deferred::boxed(callback, Location::caller());
-        // Before the lock, which a thread that the fork left behind may hold for ever.
-        if self.shared.fork.is_forked() || self.shared.posts.push(posted).is_err() {
-            return false;
-        }
-        self.shared.alarm.notify();
-        true
+        let callback = Deferred::boxed(callback, Location::caller());
+        self.shared.post(Posted::Callback(callback))
     }
 
     /// Stops the loop as [`IoLoop::stop`](crate::IoLoop::stop) does, waking it if it sleeps.

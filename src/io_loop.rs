@@ -2,10 +2,10 @@
 
 mod core;
 mod current;
+mod tasks;
 
-use self::core::Core;
 use crate::builder::Builder;
-use crate::callbacks::{Callback, Deferred};
+use crate::callbacks::{Callback, Deferred, Queued};
 use crate::clock::Deadline;
 use crate::error::LoopError;
 use crate::events::{Events, Trigger};
@@ -20,6 +20,9 @@ use std::os::fd::AsRawFd;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
+
+pub(crate) use self::core::Core;
+pub(crate) use self::current::of as current_of;
 
 /// An event loop: handlers for fds, timeouts and callbacks, on one ring, for one thread.
 ///
@@ -152,7 +155,7 @@ impl IoLoop {
         self.core.run_once(timeout)
     }
 
-    /// Closes the loop: cancels everything in the kernel, then drops every handler, timeout and
+    /// Closes the loop: cancels everything in the kernel, then drops every task, handler, timeout and
     /// callback. Closing a closed loop does nothing.
     ///
     /// Sources that own their descriptor close it; bare numbers (`RawFd`) stay open, unless
@@ -351,7 +354,8 @@ impl IoLoop {
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + 'static) {
         if self.core.is_usable() {
-            self.core.callbacks.push(Deferred::boxed(callback, Location::caller()));
+            let callback = Deferred::boxed(callback, Location::caller());
+            self.core.callbacks.push(Queued::Callback(callback));
         }
     }
 

@@ -136,6 +136,7 @@ mod periodic;
 mod posts;
 mod report;
 mod sys;
+mod task;
 mod timeouts;
 mod wake;
 
@@ -150,6 +151,7 @@ pub use io_loop::{IoLoop, Timeout};
 pub use metrics::Metrics;
 pub use periodic::PeriodicCallback;
 pub use report::{CallbackKind, Origin, PanicReport, Panics, SlowReport};
+pub use task::join::{JoinError, JoinHandle};
 
 /// The examples of the README compile.
 #[cfg(doctest)]

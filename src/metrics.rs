@@ -26,6 +26,10 @@ pub struct Metrics {
     pub turns: u64,
     /// Callbacks run, from this thread and others.
     pub callbacks: u64,
+    /// Tasks that were woken, and polled or ended.
+    pub task_polls: u64,
+    /// Tasks that have not finished.
+    pub tasks: usize,
     /// Timeouts fired.
     pub timeouts: u64,
     /// Handler calls.
@@ -34,7 +38,8 @@ pub struct Metrics {
     pub handlers: usize,
     /// Timeouts pending now.
     pub timeouts_pending: usize,
-    /// Panics caught.
+    /// Panics caught, those of tasks that the task's [`JoinHandle`](crate::JoinHandle) tells of
+    /// included.
     pub panics: u64,
     /// Reports of the blocking detector.
     pub slow_callbacks: u64,

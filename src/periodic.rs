@@ -2,8 +2,8 @@
 
 use crate::callbacks::Callback;
 use crate::error::LoopError;
-use crate::io_loop::{IoLoop, Timeout, WeakLoop};
-use crate::report::{CallbackKind, Origin, Watch};
+use crate::io_loop::{Core, IoLoop, Timeout, WeakLoop};
+use crate::report::{CallbackKind, Origin};
 use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -189,12 +189,12 @@ struct Tick {
 }
 
 impl Callback for Tick {
-    fn run(self: Box<Self>, _kind: CallbackKind, watch: &Watch) {
+    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
         let Tick { series, start, origin } = *self;
         let Some(series) = series.upgrade() else {
             return;
         };
-        watch.run(
+        core.watch.run(
             || origin,
             move || {
                 // Comes about even if the callback panics.

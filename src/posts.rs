@@ -5,9 +5,9 @@
 
 #[cfg(loom)]
 use loom::sync::{Mutex, MutexGuard};
-use std::sync::PoisonError;
 #[cfg(not(loom))]
 use std::sync::{Mutex, MutexGuard};
+use std::sync::{PoisonError, TryLockError};
 
 pub(crate) struct Posts<T> {
     queue: Mutex<Queue<T>>,
@@ -46,6 +46,18 @@ impl<T> Posts<T> {
         let mut queue = self.lock();
         queue.closed = true;
         std::mem::take(&mut queue.items)
+    }
+
+    /// As [`close`](Self::close), or `None` if the lock is held: in a child of `fork`, by a thread
+    /// that is gone, and that may have left anything in the queue.
+    pub(crate) fn try_close(&self) -> Option<Vec<T>> {
+        let mut queue = match self.queue.try_lock() {
+            Ok(queue) => queue,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        queue.closed = true;
+        Some(std::mem::take(&mut queue.items))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {

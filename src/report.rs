@@ -21,6 +21,8 @@ pub enum CallbackKind {
     Handler(RawFd),
     /// A [`PeriodicCallback`](crate::PeriodicCallback).
     Periodic,
+    /// A poll of a [spawned](crate::IoLoop::spawn) task, or the end of it.
+    Task,
 }
 
 /// Which piece of user code it was.
@@ -29,7 +31,7 @@ pub enum CallbackKind {
 pub struct Origin {
     /// How it was registered.
     pub kind: CallbackKind,
-    /// The name of the closure's type, such as `server::main::{{closure}}`.
+    /// The name of the closure's or future's type, such as `server::main::{{closure}}`.
     pub type_name: &'static str,
     /// The place in the source that registered it.
     pub site: &'static Location<'static>,
@@ -42,6 +44,7 @@ impl fmt::Display for Origin {
             CallbackKind::Timeout => f.write_str("timeout")?,
             CallbackKind::Handler(fd) => write!(f, "handler of fd {fd}")?,
             CallbackKind::Periodic => f.write_str("periodic callback")?,
+            CallbackKind::Task => f.write_str("task")?,
         }
         write!(f, " {} registered at {}", self.type_name, self.site)
     }
@@ -60,10 +63,15 @@ pub struct PanicReport<'a> {
 impl PanicReport<'_> {
     /// The panic's message, if it has one that is text.
     pub fn message(&self) -> &str {
-        let text = self.payload.downcast_ref::<&str>().copied();
-        text.or_else(|| self.payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("a payload that is not text")
+        text_of(self.payload)
     }
+}
+
+/// The text of a panic's payload.
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a payload that is not text")
 }
 
 impl fmt::Display for PanicReport<'_> {
@@ -179,9 +187,15 @@ impl Watch {
     /// Drops values of users, each of which may panic in its destructor. A panic that is let through
     /// comes out after all are dropped, and it is the first; none is while the thread unwinds.
     pub(crate) fn drop_all<T>(&self, values: impl IntoIterator<Item = (Origin, T)>) {
+        self.settle(values.into_iter().filter_map(|(origin, value)| {
+            Some((origin, catch_unwind(AssertUnwindSafe(|| drop(value))).err()?))
+        }));
+    }
+
+    /// Reports panics that were caught, or lets the first of them through, once all are known.
+    pub(crate) fn settle(&self, caught: impl IntoIterator<Item = (Origin, Box<dyn Any + Send>)>) {
         let mut let_through = None;
-        for (origin, value) in values {
-            let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) else { continue };
+        for (origin, payload) in caught {
             if self.panics == Panics::Catch || std::thread::panicking() {
                 self.report(origin, payload);
             } else if let_through.is_none() {
@@ -212,7 +226,7 @@ impl Watch {
 }
 
 /// Drops a panic's payload, whose own destructor may panic.
-fn drop_payload(payload: Box<dyn Any + Send>) {
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }

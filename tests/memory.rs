@@ -6,10 +6,13 @@ mod stress_support;
 
 use ringloop::{Events, IoLoop, Timeout, Trigger};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use stress_support::{
     Count, alone, eventfd, pair, raise_fd_limit, signal, small_loop, take_count, turn, turn_at_most,
@@ -198,6 +201,47 @@ fn a_timeout_added_and_cancelled_allocates_its_box_and_nothing_else() {
     };
     (0..10).for_each(|_| round());
     assert_eq!(allocations(|| (0..1000).for_each(|_| round())), 1000);
+}
+
+#[test]
+fn a_task_allocates_its_cell_and_nothing_else() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let runs = Count::default();
+    let round = || {
+        for _ in 0..100 {
+            let runs = runs.clone();
+            drop(io_loop.spawn(async move { runs.hit() }));
+        }
+        turn(&io_loop);
+    };
+    (0..10).for_each(|_| round());
+    assert_eq!(allocations(|| (0..20).for_each(|_| round())), 20 * 100);
+    assert_eq!(runs.get(), 30 * 100);
+    assert_eq!(growth(|| (0..20).for_each(|_| round())), 0);
+}
+
+#[test]
+fn waking_and_polling_a_task_allocates_nothing() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let (polls, waker) = (Count::default(), Rc::new(RefCell::new(None::<Waker>)));
+    let (hit, kept) = (polls.clone(), waker.clone());
+    let task = io_loop.spawn(poll_fn(move |context| -> Poll<()> {
+        hit.hit();
+        kept.replace(Some(context.waker().clone()));
+        Poll::Pending
+    }));
+    let round = || {
+        turn(&io_loop);
+        let woken = waker.take().unwrap();
+        woken.wake_by_ref();
+        woken.wake();
+    };
+    (0..10).for_each(|_| round());
+    assert_eq!(allocations(|| (0..200).for_each(|_| round())), 0);
+    assert_eq!(polls.get(), 210);
+    drop(task);
 }
 
 /// Timeouts that are all cancelled. The size of what the callbacks capture is `SIZE`.

@@ -3,9 +3,11 @@
 //! User code runs, and user values are dropped, with nothing borrowed.
 
 mod dispatch;
+mod tasks;
 
+use self::tasks::EndOfTask;
 use crate::builder::Builder;
-use crate::callbacks::{Callback, CallbackQueue};
+use crate::callbacks::{Callback, CallbackQueue, Queued};
 use crate::clock::Clock;
 use crate::driver;
 use crate::driver::uring::Uring;
@@ -17,9 +19,11 @@ use crate::handlers::{self, Handler, Handlers};
 use crate::metrics::Metrics;
 use crate::report::{CallbackKind, Watch};
 use crate::sys::{BareFd, PollProbe};
+use crate::task::registry::Tasks;
 use crate::timeouts::Timeouts;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::iter;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +42,7 @@ struct Counts {
     callbacks: Cell<u64>,
     timeouts: Cell<u64>,
     handler_calls: Cell<u64>,
+    task_polls: Cell<u64>,
 }
 
 fn add(counter: &Cell<u64>, count: u64) {
@@ -55,12 +60,13 @@ enum Mode {
 
 pub(crate) struct Core {
     pub(super) id: u32,
-    pub(super) shared: Arc<Shared>,
-    pub(super) callbacks: CallbackQueue,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) callbacks: CallbackQueue,
+    pub(crate) tasks: Rc<Tasks>,
     pub(super) timeouts: RefCell<Timeouts<Box<dyn Callback>>>,
     pub(super) handlers: RefCell<Handlers>,
     pub(super) clock: Clock,
-    pub(super) watch: Watch,
+    pub(crate) watch: Watch,
     /// `None` once the loop is closed.
     driver: RefCell<Option<Box<dyn Driver>>>,
     /// Room for what has been posted.
@@ -88,6 +94,7 @@ impl Core {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             shared,
             callbacks: CallbackQueue::default(),
+            tasks: Rc::default(),
             timeouts: RefCell::new(timeouts),
             handlers: RefCell::new(Handlers::default()),
             clock,
@@ -175,16 +182,15 @@ impl Core {
             self.release()?;
         }
         for _ in 0..self.callbacks.len() {
-            let Some(callback) = self.callbacks.pop() else {
+            let Some(next) = self.callbacks.pop() else {
                 break;
             };
-            add(&self.counts.callbacks, 1);
-            callback.run(CallbackKind::Callback, &self.watch);
+            self.run_next(next);
             self.check_fork()?;
         }
         while let Some(timeout) = self.take_due() {
             add(&self.counts.timeouts, 1);
-            timeout.run(CallbackKind::Timeout, &self.watch);
+            timeout.run(CallbackKind::Timeout, self);
             self.check_fork()?;
         }
         Ok(mode != Mode::Start || !self.shared.take_stop())
@@ -202,7 +208,7 @@ impl Core {
 
     fn collect_posted(&self) {
         let mut posted = self.shared.posts.take(self.posted.take());
-        self.callbacks.extend(posted.drain(..).map(|post| post as Box<dyn Callback>));
+        self.callbacks.extend(posted.drain(..).map(Queued::from));
         posted.shrink_to(ROOM_FOR_POSTS);
         self.posted.replace(posted);
     }
@@ -323,8 +329,6 @@ impl Core {
     }
 
     fn drop_contents(&self, all_fds: bool) {
-        let posted = self.shared.posts.close();
-        self.callbacks.extend(posted.into_iter().map(|post| post as Box<dyn Callback>));
         let handlers = self.handlers.borrow_mut().take();
         // Closed at the end, also by a panic: a closure may own what was registered by number, and
         // then it is closed with the closure.
@@ -332,15 +336,19 @@ impl Core {
             true => handlers.iter().filter_map(bare_fd).collect(),
             false => Vec::new(),
         };
+        self.tasks.wake_all();
+        let callbacks = RefCell::default();
+        let tasks = iter::from_fn(|| self.next_to_end(&callbacks));
+        let tasks = tasks.map(|task| (task.origin(), Doomed::Task(task)));
         let handlers = handlers.into_iter().chain(self.condemned.take());
         let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
         let callback =
             |callback: Box<dyn Callback>, kind| (callback.origin(kind), Doomed::Callback(callback));
-        let callbacks = self.callbacks.take();
-        let callbacks = callbacks.into_iter().map(|next| callback(next, CallbackKind::Callback));
+        let callbacks = iter::from_fn(|| callbacks.borrow_mut().pop_front());
+        let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
         let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
-        self.watch.drop_all(handlers.chain(callbacks).chain(timeouts));
+        self.watch.drop_all(tasks.chain(handlers).chain(callbacks).chain(timeouts));
     }
 
     pub(super) fn metrics(&self) -> Metrics {
@@ -352,11 +360,13 @@ impl Core {
             features: driver.map(|driver| driver.features()).unwrap_or_default(),
             turns: self.counts.turns.get(),
             callbacks: self.counts.callbacks.get(),
+            task_polls: self.counts.task_polls.get(),
+            tasks: self.tasks.len(),
             timeouts: self.counts.timeouts.get(),
             handler_calls: self.counts.handler_calls.get(),
             handlers: self.handlers.borrow().len(),
             timeouts_pending: self.timeouts.borrow().len(),
-            panics: self.watch.panic_count(),
+            panics: self.watch.panic_count() + self.tasks.panics(),
             slow_callbacks: self.watch.slow_count(),
             enters: counters.enters,
             submissions: counters.submissions,
@@ -377,6 +387,7 @@ impl Drop for Core {
             if let Some(driver) = self.driver.take() {
                 driver.abandon();
             }
+            self.leave_tasks_behind();
             return;
         }
         // Not running, or a clone would be alive.
@@ -395,7 +406,8 @@ fn bare_fd((fd, handler): &(RawFd, Rc<dyn Handler>)) -> Option<BareFd> {
 
 /// What a loop that closes drops.
 #[expect(dead_code, reason = "it is there to be dropped")]
-enum Doomed {
+enum Doomed<'a> {
+    Task(EndOfTask<'a>),
     Handler(Rc<dyn Handler>),
     Callback(Box<dyn Callback>),
 }

@@ -1,6 +1,7 @@
 //! The loop that is current on a thread.
 
 use super::core::Core;
+use crate::handle::Shared;
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
@@ -12,6 +13,12 @@ thread_local! {
 /// A thread that ends has none any more.
 pub(super) fn get() -> Option<Rc<Core>> {
     CURRENT.try_with(|current| current.borrow().upgrade()).ok().flatten()
+}
+
+/// The loop that `shared` belongs to, if it is the current one.
+#[inline]
+pub(crate) fn of(shared: &Shared) -> Option<Rc<Core>> {
+    get().filter(|core| std::ptr::eq(&*core.shared, shared))
 }
 
 pub(super) fn set(core: &Rc<Core>) {

@@ -1,0 +1,147 @@
+//! Running tasks, and ending them when the loop closes.
+
+use super::{Core, add};
+use crate::callbacks::{Callback, Queued};
+use crate::report::{CallbackKind, Origin};
+use crate::task::body::Failure;
+use crate::task::join::JoinHandle;
+use crate::task::strays::{self, Stray};
+use crate::task::{Runnable, Source};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::thread;
+
+impl Core {
+    /// Makes a task, and queues its first poll. On a loop that is closed, or the parent's, the task
+    /// ends here and now.
+    pub(crate) fn spawn<F, T, M>(&self, source: Source, future: F, finish: M) -> JoinHandle<T>
+    where
+        F: Future + 'static,
+        T: 'static,
+        M: Fn(F::Output) -> Result<T, Failure> + 'static,
+    {
+        if self.is_usable() {
+            let (runnable, handle) = self.tasks.spawn(&self.shared, source, future, finish);
+            self.callbacks.push(Queued::Task(runnable));
+            handle
+        } else {
+            let (runnable, handle) = self.tasks.still_born(&self.shared, source, future, finish);
+            self.end_task(runnable, Failure::Closed);
+            handle
+        }
+    }
+
+    #[inline]
+    pub(super) fn run_next(&self, next: Queued) {
+        match next {
+            Queued::Callback(callback) => {
+                add(&self.counts.callbacks, 1);
+                callback.run(CallbackKind::Callback, self);
+            }
+            Queued::Task(runnable) => self.poll_task(runnable),
+        }
+    }
+
+    #[inline]
+    fn poll_task(&self, runnable: Runnable) {
+        if runnable.metadata().is_aborted() {
+            return self.end_task(runnable, Failure::Aborted);
+        }
+        add(&self.counts.task_polls, 1);
+        let source = runnable.metadata().source;
+        let mut panics = Vec::new();
+        let poll = || panics = strays::gather(|| self.tasks.run(runnable, None));
+        if self.watch.is_timed() {
+            self.watch.run(|| source.origin(), poll);
+        } else {
+            // Neither the future nor its destructor unwinds out of the task.
+            poll();
+        }
+        if !panics.is_empty() {
+            self.settle(source, panics);
+        }
+    }
+
+    /// Drops a task's future, with word to its handle why.
+    #[cold]
+    fn end_task(&self, runnable: Runnable, why: Failure) {
+        add(&self.counts.task_polls, 1);
+        let source = runnable.metadata().source;
+        let mut panics = Vec::new();
+        let end = || panics = strays::gather(|| self.tasks.run(runnable, Some(why)));
+        self.watch.run(|| source.origin(), end);
+        self.settle(source, panics);
+    }
+
+    #[cold]
+    fn settle(&self, source: Source, panics: Vec<Stray>) {
+        let release = |stray| (source.origin(), self.tasks.release(stray));
+        self.watch.settle(panics.into_iter().map(release));
+    }
+
+    /// The next task to end on a loop that is closing; callbacks that come with them go to
+    /// `callbacks`. When no task is left, nothing can be posted to the loop any more.
+    ///
+    /// Every task has been woken by us. One that had been woken by another thread just before may
+    /// not have arrived yet, but will: that thread is between its mark on the task and its post.
+    pub(super) fn next_to_end(
+        &self,
+        callbacks: &RefCell<VecDeque<Box<dyn Callback>>>,
+    ) -> Option<EndOfTask<'_>> {
+        loop {
+            self.collect_posted();
+            while let Some(next) = self.callbacks.pop() {
+                match next {
+                    Queued::Callback(callback) => callbacks.borrow_mut().push_back(callback),
+                    Queued::Task(runnable) => return Some(EndOfTask::new(self, runnable)),
+                }
+            }
+            if self.tasks.is_empty() {
+                let posted = self.shared.posts.close().into_iter().map(Queued::from);
+                callbacks.borrow_mut().extend(posted.filter_map(Queued::into_callback));
+                return None;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// In a child of `fork`: leaves the parent's tasks as they are, for good.
+    pub(super) fn leave_tasks_behind(&self) {
+        if !self.shared.abandon() {
+            std::mem::forget(self.shared.clone());
+        }
+        for next in self.callbacks.take() {
+            match next {
+                Queued::Callback(callback) => drop(callback),
+                Queued::Task(runnable) => std::mem::forget(runnable),
+            }
+        }
+    }
+}
+
+/// A task that ends when this is dropped.
+pub(super) struct EndOfTask<'a> {
+    core: &'a Core,
+    runnable: Option<Runnable>,
+    source: Source,
+}
+
+impl EndOfTask<'_> {
+    fn new(core: &Core, runnable: Runnable) -> EndOfTask<'_> {
+        let source = runnable.metadata().source;
+        EndOfTask { core, runnable: Some(runnable), source }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.source.origin()
+    }
+}
+
+impl Drop for EndOfTask<'_> {
+    fn drop(&mut self) {
+        if let Some(runnable) = self.runnable.take() {
+            self.core.end_task(runnable, Failure::Closed);
+        }
+    }
+}

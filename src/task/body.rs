@@ -1,0 +1,98 @@
+//! A task's future and output, as the cell sees them: neither ever panics.
+
+use super::registry::Entry;
+use super::strays::{self, Payload};
+use pin_project_lite::pin_project;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Why a task has no output.
+pub(crate) enum Failure {
+    Aborted,
+    /// The loop was closed, or is another process's.
+    Closed,
+    Panicked(Payload),
+}
+
+/// What came of a task. A panic in it that nobody takes out is left to the [`strays`].
+pub(crate) struct Output<T>(Option<Result<T, Failure>>);
+
+impl<T> Output<T> {
+    pub(crate) fn take(mut self) -> Option<Result<T, Failure>> {
+        self.0.take()
+    }
+}
+
+impl<T> Drop for Output<T> {
+    fn drop(&mut self) {
+        match self.0.take() {
+            Some(Ok(value)) => drop_user_value(value),
+            Some(Err(Failure::Panicked(payload))) => strays::leave(payload, true),
+            _ => {}
+        }
+    }
+}
+
+/// Drops what may panic in its destructor.
+fn drop_user_value<T>(value: T) {
+    if std::mem::needs_drop::<T>()
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+    {
+        strays::leave(payload, false);
+    }
+}
+
+pin_project! {
+    /// A future, with what the loop knows about it.
+    pub(crate) struct Body<F, M> {
+        // `None` once it is dropped.
+        #[pin]
+        future: Option<F>,
+        finish: M,
+        // Goes after the future, so that a task that is not registered has none.
+        entry: Entry,
+    }
+
+    impl<F, M> PinnedDrop for Body<F, M> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
+                strays::leave(payload, false);
+            }
+        }
+    }
+}
+
+impl<F, M> Body<F, M> {
+    /// `finish` turns what the future returns into what the task does.
+    pub(crate) fn new(future: F, finish: M, entry: Entry) -> Body<F, M> {
+        Body { future: Some(future), finish, entry }
+    }
+}
+
+impl<F, M, T> Future for Body<F, M>
+where
+    F: Future,
+    M: Fn(F::Output) -> Result<T, Failure>,
+{
+    type Output = Output<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Output<T>> {
+        let this = self.project();
+        if let Some(failure) = this.entry.take_order() {
+            return Poll::Ready(Output(Some(Err(failure))));
+        }
+        let Some(future) = this.future.as_pin_mut() else { return Poll::Pending };
+        let result = match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(value)) => (this.finish)(value),
+            Err(payload) => {
+                this.entry.count_panic();
+                Err(Failure::Panicked(payload))
+            }
+        };
+        Poll::Ready(Output(Some(result)))
+    }
+}

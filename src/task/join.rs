@@ -1,0 +1,262 @@
+//! [`JoinHandle`], and what it may say instead of a value.
+
+use super::Meta;
+use super::body::{Failure, Output};
+use super::strays::{self, Payload, Stray};
+use crate::callbacks::Callback;
+use crate::handle::Posted;
+use crate::io_loop::{self, Core};
+use crate::report::{CallbackKind, Origin, text_of};
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+/// The other end of a task: a future that gives the task's output.
+///
+/// Made by [`IoLoop::spawn`](crate::IoLoop::spawn). It can be awaited by any task, on any loop or
+/// other executor, and on another thread if the output may go there.
+///
+/// Dropping it detaches the task, which goes on. If a detached task panics, the loop reports it as
+/// it does for callbacks.
+///
+/// ```
+/// use ringloop::IoLoop;
+///
+/// let io_loop = IoLoop::new()?;
+/// let answer = io_loop.spawn(async { 6 * 7 });
+/// io_loop.spawn(async move {
+///     println!("{}", answer.await.unwrap());
+///     IoLoop::current().stop();
+/// });
+/// io_loop.start()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct JoinHandle<T> {
+    /// `None` once the output is taken.
+    task: Option<async_task::Task<Output<T>, Meta>>,
+}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn new(task: async_task::Task<Output<T>, Meta>) -> JoinHandle<T> {
+        JoinHandle { task: Some(task) }
+    }
+
+    /// Ends the task: the loop drops its future, in its next turn, instead of polling it again.
+    ///
+    /// Awaiting the handle then gives a [`JoinError`] that [`is_aborted`](JoinError::is_aborted).
+    /// A task that has finished by then has its output still. May be called from any thread, from
+    /// the task itself, more than once, and after the loop is closed.
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    /// use std::time::Duration;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let task = io_loop.spawn(std::future::pending::<()>());
+    /// task.abort();
+    /// io_loop.turn(Some(Duration::ZERO))?;
+    /// assert!(task.is_finished());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn abort(&self) {
+        let Some(task) = self.task.as_ref().filter(|task| !task.is_finished()) else {
+            return;
+        };
+        let meta = task.metadata();
+        meta.set_aborted();
+        // Only the loop's own thread wakes it: there, no poll can slip in between the flag and
+        // the wake-up, and find the one without the other.
+        match io_loop::current_of(&meta.shared) {
+            Some(core) => core.tasks.wake(meta.key),
+            None => {
+                let abort = Abort { key: meta.key, origin: meta.source.origin() };
+                meta.shared.post(Posted::Callback(Box::new(abort)));
+            }
+        }
+    }
+
+    /// True if the future has been dropped, whether it came to its end or not.
+    pub fn is_finished(&self) -> bool {
+        self.task.as_ref().is_none_or(|task| task.is_finished())
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    /// # Panics
+    ///
+    /// If the output was taken before.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let task = self.task.as_mut().expect("JoinHandle polled after it was ready");
+        if task.metadata().shared.is_forked() {
+            // The parent's loop will never get to it in this process.
+            return Poll::Ready(Err(JoinError(Repr::Closed)));
+        }
+        let output = ready!(Pin::new(task).poll(context));
+        self.task = None;
+        Poll::Ready(output.take().unwrap_or(Err(Failure::Closed)).map_err(JoinError::from))
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        let shared = &task.metadata().shared;
+        if !task.is_finished() && io_loop::current_of(shared).is_some() {
+            // Nor can it finish now.
+            return task.detach();
+        }
+        let (shared, origin) = (shared.clone(), task.metadata().source.origin());
+        for stray in strays::gather(|| task.detach()) {
+            shared.deliver(Box::new(Unheard { stray, origin }));
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("origin", &self.task.as_ref().map(|task| task.metadata().source.origin()))
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// On the loop's thread: wakes a task that is to be aborted.
+struct Abort {
+    key: usize,
+    origin: Origin,
+}
+
+impl Callback for Abort {
+    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
+        // The key may be another task's by now, which a wake-up does not harm.
+        core.tasks.wake(self.key);
+    }
+
+    fn origin(&self, _kind: CallbackKind) -> Origin {
+        self.origin
+    }
+}
+
+/// On the loop's thread: a panic that came out when the handle was dropped.
+struct Unheard {
+    stray: Stray,
+    origin: Origin,
+}
+
+impl Callback for Unheard {
+    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
+        let Unheard { stray, origin } = *self;
+        core.watch.settle([(origin, core.tasks.release(stray))]);
+    }
+
+    fn origin(&self, _kind: CallbackKind) -> Origin {
+        self.origin
+    }
+}
+
+/// Why a task has no output.
+///
+/// ```
+/// use ringloop::IoLoop;
+///
+/// let io_loop = IoLoop::new()?;
+/// let task = io_loop.spawn(async { panic!("out of luck") });
+/// io_loop.spawn(async {
+///     let Err(error) = task.await;
+///     assert!(error.is_panic());
+///     assert_eq!(error.to_string(), "the task panicked: out of luck");
+///     IoLoop::current().stop();
+/// });
+/// io_loop.start()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct JoinError(Repr);
+
+enum Repr {
+    Aborted,
+    Closed,
+    /// In a lock that nobody contends for, because errors are expected to be `Sync`.
+    Panicked(Mutex<Payload>),
+}
+
+impl JoinError {
+    /// True if the task was [aborted](JoinHandle::abort).
+    pub fn is_aborted(&self) -> bool {
+        matches!(self.0, Repr::Aborted)
+    }
+
+    /// True if the loop was closed, or dropped, before the task finished. Also in a child of
+    /// `fork`, where tasks of the parent do not run.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0, Repr::Closed)
+    }
+
+    /// True if the task panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Repr::Panicked(_))
+    }
+
+    /// What the task panicked with, for [`std::panic::resume_unwind`].
+    ///
+    /// # Errors
+    ///
+    /// This error again, if it is no panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.0 {
+            Repr::Panicked(payload) => {
+                Ok(payload.into_inner().unwrap_or_else(PoisonError::into_inner))
+            }
+            other => Err(JoinError(other)),
+        }
+    }
+
+    /// What the task panicked with, for [`std::panic::resume_unwind`].
+    ///
+    /// # Panics
+    ///
+    /// If this error is no panic.
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        match self.try_into_panic() {
+            Ok(payload) => payload,
+            Err(error) => panic!("JoinError::into_panic: {error}"),
+        }
+    }
+}
+
+impl From<Failure> for JoinError {
+    fn from(failure: Failure) -> JoinError {
+        JoinError(match failure {
+            Failure::Aborted => Repr::Aborted,
+            Failure::Closed => Repr::Closed,
+            Failure::Panicked(payload) => Repr::Panicked(Mutex::new(payload)),
+        })
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Repr::Aborted => f.write_str("the task was aborted"),
+            Repr::Closed => f.write_str("the loop was closed before the task finished"),
+            Repr::Panicked(payload) => {
+                let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
+                write!(f, "the task panicked: {}", text_of(&**payload))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}

@@ -1,0 +1,98 @@
+//! Tasks: futures that run on the loop, as callbacks of the turn after the one that woke them.
+//!
+//! The cell of a task (its state, its future or output, its wakers) is `async-task`'s: one
+//! allocation, which the loop's queues hold as a [`Runnable`]. Around it:
+//!
+//! * [`body`]: the future as the cell sees it. It turns panics and aborts into outputs, because
+//!   a panic that comes out of a destructor inside a cell would abort the process.
+//! * [`registry`]: what tasks there are, so that a loop that closes finds them all.
+//! * [`join`]: the other end of a task.
+//! * [`strays`]: panics that nobody has asked to be told of.
+//!
+//! # Threads
+//!
+//! Wakers go anywhere; the future never leaves its thread. A wake-up turns into a `Runnable` on
+//! whichever thread it happens, and there are two places for it to go: the loop's own queue, if
+//! this is the loop's thread, or else the channel that the loop drains. Either way it is run and
+//! dropped by the loop. It cannot come too late: a loop that closes waits for every task that it
+//! knows of, and a task whose future is gone makes no `Runnable` any more.
+
+pub(crate) mod body;
+pub(crate) mod join;
+pub(crate) mod registry;
+pub(crate) mod strays;
+
+use crate::callbacks::Queued;
+use crate::handle::{Posted, Shared};
+use crate::io_loop;
+use crate::report::{CallbackKind, Origin};
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A task that has something to do. To be run, or dropped, on its loop's thread only.
+pub(crate) type Runnable = async_task::Runnable<Meta>;
+
+/// What can be known of a task from any thread.
+pub(crate) struct Meta {
+    pub(crate) shared: Arc<Shared>,
+    /// Its place in the registry.
+    pub(crate) key: usize,
+    /// Set before the wake-up that makes the loop look at it.
+    aborted: AtomicBool,
+    pub(crate) source: Source,
+}
+
+impl Meta {
+    pub(crate) fn new(shared: Arc<Shared>, key: usize, source: Source) -> Meta {
+        Meta { shared, key, aborted: AtomicBool::new(false), source }
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_aborted(&self) {
+        self.aborted.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meta").field("origin", &self.source.origin()).finish_non_exhaustive()
+    }
+}
+
+/// Where a task comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Source {
+    pub(crate) kind: CallbackKind,
+    pub(crate) type_name: fn() -> &'static str,
+    pub(crate) site: &'static Location<'static>,
+}
+
+impl Source {
+    pub(crate) fn of<F>(site: &'static Location<'static>) -> Source {
+        Source { kind: CallbackKind::Task, type_name: std::any::type_name::<F>, site }
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { kind: self.kind, type_name: (self.type_name)(), site: self.site }
+    }
+}
+
+/// Takes a woken task to its loop, from whichever thread.
+///
+/// Captures nothing, so that a wake-up by value need not count references.
+fn schedule(runnable: Runnable) {
+    let shared = &runnable.metadata().shared;
+    match io_loop::current_of(shared) {
+        Some(core) => core.callbacks.push(Queued::Task(runnable)),
+        None => {
+            // Once it is posted, the task may be gone, and its share with it.
+            let shared = Arc::clone(shared);
+            shared.post(Posted::Task(runnable));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The tasks of a loop whose futures are not dropped yet.
+
+use super::body::{Body, Failure};
+use super::join::JoinHandle;
+use super::strays::{Payload, Stray};
+use super::{Meta, Runnable, Source, schedule};
+use crate::handle::Shared;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// The key of a task that is not registered.
+const NOWHERE: usize = usize::MAX;
+
+#[derive(Default)]
+pub(crate) struct Tasks {
+    /// One of each task, which also keeps its cell.
+    wakers: RefCell<Slab<Waker>>,
+    /// For the task that is run next: to end.
+    order: Cell<Option<Failure>>,
+    panics: Cell<u64>,
+}
+
+impl Tasks {
+    /// Number of tasks whose futures are not dropped yet.
+    pub(crate) fn len(&self) -> usize {
+        self.wakers.borrow().len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Panics that are, or were, the output of a task.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
+    /// Gives a panic up to be reported, and counted, elsewhere.
+    pub(crate) fn release(&self, Stray { payload, counted }: Stray) -> Payload {
+        self.panics.set(self.panics.get() - u64::from(counted));
+        payload
+    }
+
+    /// Makes a task, which the caller schedules.
+    pub(crate) fn spawn<F, T, M>(
+        self: &Rc<Self>,
+        shared: &Arc<Shared>,
+        source: Source,
+        future: F,
+        finish: M,
+    ) -> (Runnable, JoinHandle<T>)
+    where
+        F: Future + 'static,
+        T: 'static,
+        M: Fn(F::Output) -> Result<T, Failure> + 'static,
+    {
+        let mut wakers = self.wakers.borrow_mut();
+        let vacant = wakers.vacant_entry();
+        let (runnable, handle) = self.allocate(shared, source, vacant.key(), future, finish);
+        vacant.insert(runnable.waker());
+        (runnable, handle)
+    }
+
+    /// Makes a task that the caller ends at once.
+    #[cold]
+    pub(crate) fn still_born<F, T, M>(
+        self: &Rc<Self>,
+        shared: &Arc<Shared>,
+        source: Source,
+        future: F,
+        finish: M,
+    ) -> (Runnable, JoinHandle<T>)
+    where
+        F: Future + 'static,
+        T: 'static,
+        M: Fn(F::Output) -> Result<T, Failure> + 'static,
+    {
+        self.allocate(shared, source, NOWHERE, future, finish)
+    }
+
+    #[inline]
+    fn allocate<F, T, M>(
+        self: &Rc<Self>,
+        shared: &Arc<Shared>,
+        source: Source,
+        key: usize,
+        future: F,
+        finish: M,
+    ) -> (Runnable, JoinHandle<T>)
+    where
+        F: Future + 'static,
+        T: 'static,
+        M: Fn(F::Output) -> Result<T, Failure> + 'static,
+    {
+        let meta = Meta::new(shared.clone(), key, source);
+        let entry = Entry { tasks: self.clone(), key };
+        let body = Body::new(future, finish, entry);
+        let builder = async_task::Builder::new().metadata(meta);
+        let (runnable, task) = builder.spawn_local(move |_| body, schedule);
+        (runnable, JoinHandle::new(task))
+    }
+
+    /// Wakes a task, if it is not over.
+    pub(crate) fn wake(&self, key: usize) {
+        if let Some(waker) = self.wakers.borrow().get(key) {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        self.wakers.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
+    }
+
+    /// Runs a task, or with an order to end, ends it.
+    #[inline]
+    pub(crate) fn run(&self, runnable: Runnable, order: Option<Failure>) {
+        self.order.set(order);
+        runnable.run();
+    }
+}
+
+/// A task's place among those of its loop.
+pub(crate) struct Entry {
+    tasks: Rc<Tasks>,
+    key: usize,
+}
+
+impl Entry {
+    /// The order to end, if there is one.
+    #[inline]
+    pub(crate) fn take_order(&self) -> Option<Failure> {
+        self.tasks.order.take()
+    }
+
+    pub(crate) fn count_panic(&self) {
+        self.tasks.panics.set(self.tasks.panics.get() + 1);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // The borrow ends before the waker is dropped.
+        let waker = self.tasks.wakers.borrow_mut().try_remove(self.key);
+        drop(waker);
+    }
+}

@@ -1,0 +1,264 @@
+//! Joining tasks: what a handle gives, and when.
+
+mod support;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
+use ringloop::{IoLoop, JoinError, JoinHandle};
+use std::cell::RefCell;
+use std::future::{pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::thread;
+use support::{Count, OnDrop, new_loop, thread_id, turn, turn_until, wait_until_asleep};
+
+/// Runs the loop until the task is over.
+fn join<T>(io_loop: &IoLoop, task: JoinHandle<T>) -> Result<T, JoinError> {
+    turn_until(io_loop, || task.is_finished());
+    task.now_or_never().expect("it is finished")
+}
+
+#[test]
+fn a_handle_gives_the_tasks_output() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(ready(String::from("output")));
+    assert_eq!(join(&io_loop, task).unwrap(), "output");
+}
+
+#[test]
+fn a_task_that_awaits_another_goes_on_in_the_turn_after_that_ends() {
+    let io_loop = new_loop();
+    let (sender, receiver) = async_channel::bounded::<()>(1);
+    let inner = io_loop.spawn(async move { receiver.recv().await });
+    let outer = io_loop.spawn(inner);
+    turn(&io_loop);
+    sender.try_send(()).unwrap();
+    turn(&io_loop);
+    assert!(!outer.is_finished());
+    turn(&io_loop);
+    assert_eq!(outer.now_or_never().unwrap().unwrap().unwrap(), Ok(()));
+}
+
+#[test]
+fn a_handle_of_a_finished_task_is_ready_at_once() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(ready(1));
+    turn(&io_loop);
+    assert!(task.is_finished());
+    assert_eq!(task.now_or_never().unwrap().unwrap(), 1);
+}
+
+#[test]
+fn a_handle_polled_after_it_was_ready_panics_and_says_so() {
+    let io_loop = new_loop();
+    let mut task = io_loop.spawn(ready(1));
+    turn(&io_loop);
+    assert_eq!((&mut task).now_or_never().unwrap().unwrap(), 1);
+    assert!(task.is_finished());
+    task.abort();
+    let again = catch_unwind(AssertUnwindSafe(|| (&mut task).now_or_never()));
+    let payload = again.unwrap_err();
+    let message = payload.downcast_ref::<String>().map(String::as_str);
+    let message = message.or(payload.downcast_ref::<&str>().copied()).unwrap();
+    assert!(message.contains("polled after it was ready"), "{message}");
+}
+
+#[test]
+fn an_aborted_task_is_not_polled_again_and_its_future_dropped_in_the_next_turn() {
+    let io_loop = new_loop();
+    let (polls, dropped) = (Count::new(), Count::new());
+    let (hit, on_drop) = (polls.clone(), OnDrop(dropped.counter()));
+    let task = io_loop.spawn(async move {
+        let _on_drop = on_drop;
+        hit.hit();
+        pending::<()>().await;
+    });
+    turn(&io_loop);
+    task.abort();
+    task.abort();
+    assert_eq!((dropped.get(), task.is_finished()), (0, false));
+    turn(&io_loop);
+    assert_eq!((dropped.get(), task.is_finished(), polls.get()), (1, true, 1));
+    let error = join(&io_loop, task).unwrap_err();
+    assert!(error.is_aborted() && !error.is_panic() && !error.is_closed());
+    assert_eq!(error.to_string(), "the task was aborted");
+    assert!(error.try_into_panic().unwrap_err().is_aborted());
+}
+
+#[test]
+fn a_task_aborted_before_its_first_poll_is_never_polled() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(async { unreachable!() });
+    task.abort();
+    assert!(join(&io_loop, task).unwrap_err().is_aborted());
+}
+
+#[test]
+fn a_finished_task_keeps_its_output_when_it_is_aborted() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(ready(1));
+    turn(&io_loop);
+    task.abort();
+    turn(&io_loop);
+    assert_eq!(join(&io_loop, task).unwrap(), 1);
+}
+
+#[test]
+fn abort_from_another_thread_wakes_a_sleeping_loop() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(pending::<()>());
+    turn(&io_loop);
+    let sleeper = thread_id();
+    let other = thread::spawn(move || {
+        wait_until_asleep(sleeper);
+        task.abort();
+        task
+    });
+    io_loop.turn(None).unwrap();
+    turn_until(&io_loop, || io_loop.metrics().tasks == 0);
+    let error = other.join().unwrap().now_or_never().unwrap().unwrap_err();
+    assert!(error.is_aborted());
+}
+
+#[test]
+fn abort_from_another_thread_at_any_moment_is_not_lost() {
+    let io_loop = new_loop();
+    for _ in 0..300 {
+        // Always scheduled, running, or both.
+        let task = io_loop.spawn(async {
+            loop {
+                futures::pending!();
+            }
+        });
+        let busy = io_loop.spawn(std::future::poll_fn(|context| -> std::task::Poll<()> {
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }));
+        let other = thread::spawn(move || {
+            busy.abort();
+            task.abort();
+        });
+        while io_loop.metrics().tasks > 0 {
+            turn(&io_loop);
+        }
+        other.join().unwrap();
+    }
+}
+
+#[test]
+fn a_handle_may_be_awaited_on_another_thread() {
+    let io_loop = new_loop();
+    let handle = io_loop.handle();
+    let task = io_loop.spawn(async { 7 });
+    let other = thread::spawn(move || {
+        let output = futures::executor::block_on(task).unwrap();
+        handle.stop();
+        output
+    });
+    io_loop.start().unwrap();
+    assert_eq!(other.join().unwrap(), 7);
+}
+
+#[test]
+fn awaiting_a_task_that_is_dropped_with_its_loop_gives_an_error() {
+    let io_loop = new_loop();
+    let inner = io_loop.spawn(pending::<()>());
+    turn(&io_loop);
+    let other = new_loop();
+    let outer = other.spawn(inner);
+    turn(&other);
+    drop(io_loop);
+    let error = join(&other, outer).unwrap().unwrap_err();
+    assert!(error.is_closed() && !error.is_aborted() && !error.is_panic());
+    assert_eq!(error.to_string(), "the loop was closed before the task finished");
+}
+
+#[test]
+fn a_thread_that_waits_for_a_task_hears_when_the_loop_is_dropped() {
+    let io_loop = new_loop();
+    let inner = io_loop.spawn(pending::<()>());
+    turn(&io_loop);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let other = thread::spawn(move || {
+        sender.send(thread_id()).unwrap();
+        futures::executor::block_on(inner)
+    });
+    wait_until_asleep(receiver.recv().unwrap());
+    drop(io_loop);
+    assert!(other.join().unwrap().unwrap_err().is_closed());
+}
+
+#[test]
+fn a_panic_with_any_payload_is_the_error_of_the_join() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(async { std::panic::panic_any(5) });
+    let error = join(&io_loop, task).unwrap_err();
+    assert_eq!(error.to_string(), "the task panicked: a payload that is not text");
+    assert_eq!(error.into_panic().downcast_ref::<i32>(), Some(&5));
+}
+
+#[test]
+fn into_panic_of_another_error_panics_and_says_which() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(pending::<()>());
+    task.abort();
+    let error = join(&io_loop, task).unwrap_err();
+    let payload = catch_unwind(AssertUnwindSafe(|| error.into_panic())).unwrap_err();
+    let message = payload.downcast_ref::<String>().unwrap();
+    assert!(message.contains("the task was aborted"), "{message}");
+}
+
+#[test]
+fn errors_of_joins_are_errors_as_others_are() {
+    fn assert_error<T: std::error::Error + Send + Sync + 'static>() {}
+    assert_error::<JoinError>();
+    fn assert_send<T: Send>() {}
+    assert_send::<JoinHandle<String>>();
+}
+
+#[test]
+fn a_dropped_handle_of_a_finished_task_drops_the_output_there_and_then() {
+    let io_loop = new_loop();
+    let dropped = Count::new();
+    let output = OnDrop(dropped.counter());
+    let task = io_loop.spawn(async move { output });
+    turn(&io_loop);
+    drop(task);
+    assert_eq!(dropped.get(), 1);
+}
+
+#[test]
+fn two_tasks_may_hold_each_others_handles() {
+    let io_loop = new_loop();
+    let slot: Rc<RefCell<Option<JoinHandle<()>>>> = Rc::default();
+    let other = slot.clone();
+    let first = io_loop.spawn(async move {
+        let other = other.take().unwrap();
+        drop(other.await);
+    });
+    slot.replace(Some(io_loop.spawn(async move { drop(first.await) })));
+    turn(&io_loop);
+    turn(&io_loop);
+    assert_eq!(io_loop.metrics().tasks, 2);
+    drop(io_loop);
+}
+
+#[test]
+fn many_tasks_are_joined_in_order_and_as_they_come() {
+    let io_loop = new_loop();
+    let task = io_loop.spawn(async {
+        let io_loop = IoLoop::current();
+        let squares =
+            join_all((0..100).map(|number| io_loop.spawn(async move { number * number })));
+        let sum: usize = squares.await.into_iter().map(Result::unwrap).sum();
+        let mut cubes: FuturesUnordered<_> =
+            (0..10).map(|number| io_loop.spawn(async move { number * number * number })).collect();
+        let mut total = 0;
+        while let Some(cube) = cubes.next().await {
+            total += cube.unwrap();
+        }
+        (sum, total)
+    });
+    assert_eq!(join(&io_loop, task).unwrap(), (328_350, 2025));
+}
