@@ -75,14 +75,16 @@ impl Builder {
         self
     }
 
-    /// What to do about a panic in a callback, timeout or handler. [`Panics::Catch`] by default.
+    /// What to do about a panic in a callback, timeout, handler or detached task.
+    /// [`Panics::Catch`] by default.
     pub fn panics(mut self, panics: Panics) -> Builder {
         self.panics = panics;
         self
     }
 
-    /// Is told of every panic caught. By default it is written to standard error: what it was and
-    /// where it was registered.
+    /// Is told of every panic caught, and of errors that
+    /// [`spawn_callback`](IoLoop::spawn_callback) found. By default it is written to standard
+    /// error: what it was and where it was registered.
     pub fn panic_hook(mut self, hook: impl Fn(&PanicReport<'_>) + 'static) -> Builder {
         self.panic_hook = Some(Box::new(hook));
         self

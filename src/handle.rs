@@ -2,11 +2,14 @@
 
 use crate::callbacks::{Callback, Deferred, Queued};
 use crate::fork::ForkGuard;
-use crate::io_loop;
+use crate::io_loop::{self, Core};
 use crate::posts::Posts;
-use crate::task::Runnable;
+use crate::report::{CallbackKind, Origin};
+use crate::task::{Runnable, Source};
 use crate::wake::Alarm;
+use std::any::type_name;
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::panic::Location;
 use std::sync::Arc;
@@ -147,6 +150,39 @@ impl LoopHandle {
         self.shared.post(Posted::Callback(callback))
     }
 
+    /// Makes a task on the loop's thread: `f` is called there, in the loop's next turn, and what it
+    /// returns runs as [`IoLoop::spawn`](crate::IoLoop::spawn) says, detached. So `f` has to be
+    /// [`Send`], and the future not.
+    ///
+    /// Returns false if the loop is closed, gone, or the parent process's; `f` is dropped, here and
+    /// now.
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    /// use std::rc::Rc;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let handle = io_loop.handle();
+    /// let worker = std::thread::spawn(move || {
+    ///     handle.spawn(|| async {
+    ///         let local = Rc::new("on the loop's thread");
+    ///         println!("{local}");
+    ///         IoLoop::current().stop();
+    ///     })
+    /// });
+    /// io_loop.start()?;
+    /// assert!(worker.join().unwrap());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, Fut>(&self, f: F) -> bool
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+    {
+        self.shared.post(Posted::Callback(Box::new(SpawnThere { f, site: Location::caller() })))
+    }
+
     /// Stops the loop as [`IoLoop::stop`](crate::IoLoop::stop) does, waking it if it sleeps.
     ///
     /// Async-signal-safe: two atomic operations and at most one `write(2)`.
@@ -166,5 +202,27 @@ impl LoopHandle {
 impl fmt::Debug for LoopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoopHandle").field("alarm", &self.shared.alarm).finish_non_exhaustive()
+    }
+}
+
+/// Makes a task on the loop's thread.
+struct SpawnThere<F> {
+    f: F,
+    site: &'static Location<'static>,
+}
+
+impl<F, Fut> Callback for SpawnThere<F>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future + 'static,
+{
+    fn run(self: Box<Self>, kind: CallbackKind, core: &Core) {
+        let SpawnThere { f, site } = *self;
+        let spawn = || drop(core.spawn(Source::of::<Fut>(site), f(), Ok));
+        core.watch.run(|| Origin { kind, type_name: type_name::<F>(), site }, spawn);
+    }
+
+    fn origin(&self, kind: CallbackKind) -> Origin {
+        Origin { kind, type_name: type_name::<F>(), site: self.site }
     }
 }

@@ -114,7 +114,7 @@ impl IoLoop {
     pub fn start(&self) -> io::Result<()> {
         let _running = self.core.begin()?;
         let _current = current::Scope::enter(&self.core);
-        self.core.run()
+        self.core.run(|| false)
     }
 
     /// Makes [`start`](Self::start) return, before its next wait: what is queued and due in the

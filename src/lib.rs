@@ -150,8 +150,10 @@ pub use handlers::AddHandlerError;
 pub use io_loop::{IoLoop, Timeout};
 pub use metrics::Metrics;
 pub use periodic::PeriodicCallback;
-pub use report::{CallbackKind, Origin, PanicReport, Panics, SlowReport};
+pub use report::{CallbackKind, Cause, Origin, PanicReport, Panics, SlowReport};
 pub use task::join::{JoinError, JoinHandle};
+pub use task::outcome::Outcome;
+pub use task::run_sync::RunSyncError;
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -41,6 +41,8 @@ pub struct Metrics {
     /// Panics caught, those of tasks that the task's [`JoinHandle`](crate::JoinHandle) tells of
     /// included.
     pub panics: u64,
+    /// Errors that tasks returned with nobody waiting for them.
+    pub task_errors: u64,
     /// Reports of the blocking detector.
     pub slow_callbacks: u64,
     /// System calls made to submit and wait.

@@ -50,18 +50,31 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A panic that the loop caught, as its hook sees it.
+/// What a [`PanicReport`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// A panic.
+    Panic,
+    /// An error that a task returned with nobody waiting for it: one of
+    /// [`spawn_callback`](crate::IoLoop::spawn_callback). The payload is its text.
+    Error,
+}
+
+/// A panic that the loop caught, or an error that nobody waits for, as the loop's hook sees it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PanicReport<'a> {
-    /// What panicked.
+    /// What panicked, or failed.
     pub origin: Origin,
+    /// Whether it panicked or failed.
+    pub cause: Cause,
     /// What it panicked with.
     pub payload: &'a (dyn Any + Send),
 }
 
 impl PanicReport<'_> {
-    /// The panic's message, if it has one that is text.
+    /// The message of the panic, if it has one that is text, or of the error.
     pub fn message(&self) -> &str {
         text_of(self.payload)
     }
@@ -76,7 +89,11 @@ pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
 
 impl fmt::Display for PanicReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} panicked: {}", self.origin, self.message())
+        let what = match self.cause {
+            Cause::Panic => "panicked",
+            Cause::Error => "failed",
+        };
+        write!(f, "{} {what}: {}", self.origin, self.message())
     }
 }
 
@@ -106,6 +123,22 @@ pub enum Panics {
     Propagate,
 }
 
+/// A panic, or an error, on its way to the hook.
+pub(crate) struct Caught {
+    pub(crate) cause: Cause,
+    pub(crate) payload: Box<dyn Any + Send>,
+}
+
+impl Caught {
+    pub(crate) fn panic(payload: Box<dyn Any + Send>) -> Caught {
+        Caught { cause: Cause::Panic, payload }
+    }
+
+    pub(crate) fn error(text: String) -> Caught {
+        Caught { cause: Cause::Error, payload: Box::new(text) }
+    }
+}
+
 pub(crate) type PanicHook = Box<dyn Fn(&PanicReport<'_>)>;
 pub(crate) type SlowHook = Box<dyn Fn(&SlowReport)>;
 
@@ -115,6 +148,7 @@ pub(crate) struct Watch {
     panic_hook: PanicHook,
     slow: Option<(Duration, SlowHook)>,
     panic_count: Cell<u64>,
+    error_count: Cell<u64>,
     slow_count: Cell<u64>,
 }
 
@@ -129,12 +163,17 @@ impl Watch {
             panic_hook: panic_hook.unwrap_or_else(|| Box::new(|report| log(report))),
             slow,
             panic_count: Cell::new(0),
+            error_count: Cell::new(0),
             slow_count: Cell::new(0),
         }
     }
 
     pub(crate) fn panic_count(&self) -> u64 {
         self.panic_count.get()
+    }
+
+    pub(crate) fn error_count(&self) -> u64 {
+        self.error_count.get()
     }
 
     pub(crate) fn slow_count(&self) -> u64 {
@@ -160,7 +199,7 @@ impl Watch {
         }
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| run(pieces))) {
             match panicked(pieces) {
-                Some(origin) => self.report(origin, payload),
+                Some(origin) => self.report(origin, Caught::panic(payload)),
                 None => resume_unwind(payload),
             }
         }
@@ -188,20 +227,24 @@ impl Watch {
     /// comes out after all are dropped, and it is the first; none is while the thread unwinds.
     pub(crate) fn drop_all<T>(&self, values: impl IntoIterator<Item = (Origin, T)>) {
         self.settle(values.into_iter().filter_map(|(origin, value)| {
-            Some((origin, catch_unwind(AssertUnwindSafe(|| drop(value))).err()?))
+            let payload = catch_unwind(AssertUnwindSafe(|| drop(value))).err()?;
+            Some((origin, Caught::panic(payload)))
         }));
     }
 
-    /// Reports panics that were caught, or lets the first of them through, once all are known.
-    pub(crate) fn settle(&self, caught: impl IntoIterator<Item = (Origin, Box<dyn Any + Send>)>) {
+    /// Reports errors, and panics or lets the first of them through, once all are known.
+    pub(crate) fn settle(&self, all: impl IntoIterator<Item = (Origin, Caught)>) {
         let mut let_through = None;
-        for (origin, payload) in caught {
-            if self.panics == Panics::Catch || std::thread::panicking() {
-                self.report(origin, payload);
+        for (origin, caught) in all {
+            if self.panics == Panics::Catch
+                || caught.cause == Cause::Error
+                || std::thread::panicking()
+            {
+                self.report(origin, caught);
             } else if let_through.is_none() {
-                let_through = Some(payload);
+                let_through = Some(caught.payload);
             } else {
-                drop_payload(payload);
+                drop_payload(caught.payload);
             }
         }
         if let Some(payload) = let_through {
@@ -215,9 +258,13 @@ impl Watch {
     }
 
     #[cold]
-    fn report(&self, origin: Origin, payload: Box<dyn Any + Send>) {
-        self.panic_count.set(self.panic_count.get() + 1);
-        let report = PanicReport { origin, payload: &*payload };
+    fn report(&self, origin: Origin, Caught { cause, payload }: Caught) {
+        let count = match cause {
+            Cause::Panic => &self.panic_count,
+            Cause::Error => &self.error_count,
+        };
+        count.set(count.get() + 1);
+        let report = PanicReport { origin, cause, payload: &*payload };
         // Panics of the hook, and of the payload's own destructor, end here: `std`'s own hook has
         // printed them.
         let _ = catch_unwind(AssertUnwindSafe(|| (self.panic_hook)(&report)));

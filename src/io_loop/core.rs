@@ -141,12 +141,12 @@ impl Core {
         Ok(Running { core: self })
     }
 
-    /// Turns until `stop`.
-    pub(super) fn run(&self) -> io::Result<()> {
+    /// Turns until `stop`, or until callbacks and timeouts have run and it is `done`.
+    pub(super) fn run(&self, done: impl Fn() -> bool) -> io::Result<()> {
         if self.shared.take_stop() {
             return Ok(());
         }
-        while self.run_queued(Mode::Start)? {
+        while self.run_queued(Mode::Start)? && !done() {
             self.wait(Mode::Start)?;
             self.dispatch();
         }
@@ -367,6 +367,7 @@ impl Core {
             handlers: self.handlers.borrow().len(),
             timeouts_pending: self.timeouts.borrow().len(),
             panics: self.watch.panic_count() + self.tasks.panics(),
+            task_errors: self.watch.error_count(),
             slow_callbacks: self.watch.slow_count(),
             enters: counters.enters,
             submissions: counters.submissions,

@@ -1,10 +1,15 @@
 //! The methods of [`IoLoop`] that are about futures.
 
-use super::IoLoop;
-use crate::task::Source;
+use super::{IoLoop, Timeout, current};
+use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
+use crate::task::outcome::{Outcome, Then};
+use crate::task::run_sync::RunSyncError;
+use crate::task::{Source, loan};
 use std::future::Future;
 use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
 
 impl IoLoop {
     /// Runs a future on the loop, as a task of its own.
@@ -41,5 +46,156 @@ impl IoLoop {
     #[track_caller]
     pub fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
         self.core.spawn(Source::of::<F>(Location::caller()), future, Ok)
+    }
+
+    /// Runs `f` and the future that it returns on the loop, for their effects: in the next turn, as
+    /// a task that nobody waits for.
+    ///
+    /// If it fails, with a panic or a `Result` that is an error (see [`Outcome`]), the loop's
+    /// [panic hook](crate::Builder::panic_hook) hears of it.
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// io_loop.spawn_callback(|| async {
+    ///     IoLoop::current().stop();
+    ///     "forty-two".parse::<i32>() // reported on standard error
+    /// });
+    /// io_loop.start()?;
+    /// assert_eq!(io_loop.metrics().task_errors, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_callback<F, Fut>(&self, f: F)
+    where
+        F: FnOnce() -> Fut + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Outcome,
+    {
+        let finish = |output: Fut::Output| match output.into_failure() {
+            None => Ok(()),
+            Some(text) => Err(Failure::Failed(text)),
+        };
+        let source = Source::of::<F>(Location::caller());
+        drop(self.core.spawn(source, async move { f().await }, finish));
+    }
+
+    /// Calls `callback` with the output of `future` when that is done: on the loop, and in a later
+    /// turn than this one, also if it is done already.
+    ///
+    /// If the loop is closed before, both are dropped.
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// io_loop.add_future(async { 6 * 7 }, |answer| {
+    ///     println!("{answer}");
+    ///     IoLoop::current().stop();
+    /// });
+    /// io_loop.start()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn add_future<F: Future + 'static>(
+        &self,
+        future: F,
+        callback: impl FnOnce(F::Output) + 'static,
+    ) {
+        fn source_of<C>(_: &C, site: &'static Location<'static>) -> Source {
+            Source::of::<C>(site)
+        }
+        let source = source_of(&callback, Location::caller());
+        drop(self.core.spawn(source, Then::new(future, callback), Ok));
+    }
+
+    /// Runs the loop until a future is done, and returns what it gives: the loop's `main`.
+    ///
+    /// `f` is called in the first turn, as a callback, and may borrow what is around it, as may the
+    /// future. The loop runs as with [`start`](Self::start), and everything else on it, too. When
+    /// the future is done, the loop finishes its callbacks and timeouts of the turn, and stops.
+    ///
+    /// # Errors
+    ///
+    /// [`RunSyncError::TimedOut`] if it is not done within `timeout`, and
+    /// [`RunSyncError::Stopped`] if somebody [stops](Self::stop) the loop before. The future is
+    /// dropped in either case. [`RunSyncError::Panicked`] if it panics, whatever
+    /// [`Panics`](crate::Panics) says. [`RunSyncError::Loop`] if the loop runs already, or cannot
+    /// run.
+    ///
+    /// # Panics
+    ///
+    /// Only with [`Panics::Propagate`](crate::Panics::Propagate), when other user code on the loop
+    /// does; and when the destructor of a future does that was left behind by a stop.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let numbers = vec![1, 2, 3];
+    /// let sum = io_loop.run_sync(|| async { numbers.iter().sum::<i32>() }, None)?;
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn run_sync<F, Fut>(
+        &self,
+        f: F,
+        timeout: Option<Duration>,
+    ) -> Result<Fut::Output, RunSyncError>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future,
+    {
+        let source = Source::of::<F>(Location::caller());
+        let _running = self.core.begin()?;
+        let _current = current::Scope::enter(&self.core);
+        let mut output = None;
+        let run = async { output = Some(f().await) };
+        loan::lend(run, |loan| self.finish(self.core.spawn(source, loan, Ok), timeout))?;
+        output.ok_or(RunSyncError::Stopped)
+    }
+
+    /// Runs the loop until a task is done.
+    fn finish(&self, task: JoinHandle<()>, timeout: Option<Duration>) -> Result<(), RunSyncError> {
+        let task = Rc::new(task);
+        let result = {
+            let _end = AbortOnDrop(&task);
+            let _alarm = timeout.map(|timeout| {
+                let task = task.clone();
+                CallLater { io_loop: self, timeout: self.call_later(timeout, move || task.abort()) }
+            });
+            self.core.run(|| task.is_finished())
+        };
+        match (Rc::into_inner(task).and_then(JoinHandle::into_output), timeout) {
+            (Some(Ok(())), _) => Ok(()),
+            (Some(Err(error)), _) if error.is_panic() => Err(RunSyncError::Panicked(error)),
+            (Some(Err(_)), Some(timeout)) => Err(RunSyncError::TimedOut(timeout)),
+            _ => Err(result.map_or_else(RunSyncError::Loop, |()| RunSyncError::Stopped)),
+        }
+    }
+}
+
+/// A task that does not outlive this by more than a turn.
+struct AbortOnDrop<'a>(&'a JoinHandle<()>);
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A timeout, removed when this is dropped.
+struct CallLater<'a> {
+    io_loop: &'a IoLoop,
+    timeout: Timeout,
+}
+
+impl Drop for CallLater<'_> {
+    fn drop(&mut self) {
+        self.io_loop.remove_timeout(self.timeout);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::registry::Entry;
 use super::strays::{self, Payload};
+use crate::report::Caught;
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,8 @@ pub(crate) enum Failure {
     /// The loop was closed, or is another process's.
     Closed,
     Panicked(Payload),
+    /// It returned an error, which only the loop is to hear of.
+    Failed(String),
 }
 
 /// What came of a task. A panic in it that nobody takes out is left to the [`strays`].
@@ -29,8 +32,9 @@ impl<T> Drop for Output<T> {
     fn drop(&mut self) {
         match self.0.take() {
             Some(Ok(value)) => drop_user_value(value),
-            Some(Err(Failure::Panicked(payload))) => strays::leave(payload, true),
-            _ => {}
+            Some(Err(Failure::Panicked(payload))) => strays::leave(Caught::panic(payload), true),
+            Some(Err(Failure::Failed(text))) => strays::leave(Caught::error(text), false),
+            Some(Err(Failure::Aborted | Failure::Closed)) | None => {}
         }
     }
 }
@@ -40,7 +44,7 @@ fn drop_user_value<T>(value: T) {
     if std::mem::needs_drop::<T>()
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
     {
-        strays::leave(payload, false);
+        strays::leave(Caught::panic(payload), false);
     }
 }
 
@@ -59,7 +63,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
-                strays::leave(payload, false);
+                strays::leave(Caught::panic(payload), false);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Meta;
 use super::body::{Failure, Output};
-use super::strays::{self, Payload, Stray};
+use super::strays::{Mark, Payload, Stray};
 use crate::callbacks::Callback;
 use crate::handle::Posted;
 use crate::io_loop::{self, Core};
@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// The other end of a task: a future that gives the task's output.
 ///
@@ -78,6 +78,17 @@ impl<T> JoinHandle<T> {
         }
     }
 
+    /// The output, if the task is finished.
+    pub(crate) fn into_output(mut self) -> Option<Result<T, JoinError>> {
+        if !self.is_finished() {
+            return None;
+        }
+        match Pin::new(&mut self).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
     /// True if the future has been dropped, whether it came to its end or not.
     pub fn is_finished(&self) -> bool {
         self.task.as_ref().is_none_or(|task| task.is_finished())
@@ -111,7 +122,9 @@ impl<T> Drop for JoinHandle<T> {
             return task.detach();
         }
         let (shared, origin) = (shared.clone(), task.metadata().source.origin());
-        for stray in strays::gather(|| task.detach()) {
+        let mark = Mark::now();
+        task.detach();
+        for stray in mark.take_strays() {
             shared.deliver(Box::new(Unheard { stray, origin }));
         }
     }
@@ -236,6 +249,8 @@ impl From<Failure> for JoinError {
             Failure::Aborted => Repr::Aborted,
             Failure::Closed => Repr::Closed,
             Failure::Panicked(payload) => Repr::Panicked(Mutex::new(payload)),
+            // Only tasks without a handle fail.
+            Failure::Failed(text) => Repr::Panicked(Mutex::new(Box::new(text))),
         })
     }
 }

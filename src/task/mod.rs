@@ -7,7 +7,8 @@
 //!   a panic that comes out of a destructor inside a cell would abort the process.
 //! * [`registry`]: what tasks there are, so that a loop that closes finds them all.
 //! * [`join`]: the other end of a task.
-//! * [`strays`]: panics that nobody has asked to be told of.
+//! * [`strays`]: panics and errors that nobody has asked to be told of.
+//! * [`loan`]: a future on the stack, polled by a task.
 //!
 //! # Threads
 //!
@@ -19,7 +20,10 @@
 
 pub(crate) mod body;
 pub(crate) mod join;
+pub(crate) mod loan;
+pub(crate) mod outcome;
 pub(crate) mod registry;
+pub(crate) mod run_sync;
 pub(crate) mod strays;
 
 use crate::callbacks::Queued;

@@ -2,9 +2,10 @@
 
 use super::body::{Body, Failure};
 use super::join::JoinHandle;
-use super::strays::{Payload, Stray};
+use super::strays::Stray;
 use super::{Meta, Runnable, Source, schedule};
 use crate::handle::Shared;
+use crate::report::Caught;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -40,9 +41,9 @@ impl Tasks {
     }
 
     /// Gives a panic up to be reported, and counted, elsewhere.
-    pub(crate) fn release(&self, Stray { payload, counted }: Stray) -> Payload {
+    pub(crate) fn release(&self, Stray { caught, counted }: Stray) -> Caught {
         self.panics.set(self.panics.get() - u64::from(counted));
-        payload
+        caught
     }
 
     /// Makes a task, which the caller schedules.

@@ -1,17 +1,17 @@
-//! Panics that nobody has asked to be told of: of detached tasks, and of destructors.
+//! What nobody has asked to be told of: panics of detached tasks and of destructors, and errors.
 //!
 //! They cannot unwind where they are caught, inside a task's cell. So they wait here, on their
 //! thread, for whoever has called into the cell.
 
-use crate::report::drop_payload;
+use crate::report::{Caught, drop_payload};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// A panic that nobody has been told of.
+/// A panic or error that nobody has been told of.
 pub(crate) struct Stray {
-    pub(crate) payload: Payload,
+    pub(crate) caught: Caught,
     /// Whether it is among the panics that the [registry](super::registry) counts: it was, for a
     /// time, the output of a task.
     pub(crate) counted: bool,
@@ -22,29 +22,41 @@ thread_local! {
     static STRAYS: RefCell<Vec<Stray>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Leaves a panic to who called [`gather`], or, when the thread is ending, to nobody.
+/// Leaves one to whoever looks for it, or, when the thread is ending, to nobody.
 #[cold]
-pub(crate) fn leave(payload: Payload, counted: bool) {
-    let mut stray = Some(Stray { payload, counted });
+pub(crate) fn leave(caught: Caught, counted: bool) {
+    let mut stray = Some(Stray { caught, counted });
     let left = STRAYS.try_with(|strays| {
         strays.borrow_mut().extend(stray.take());
         NUMBER.set(NUMBER.get() + 1);
     });
     if left.is_err() {
-        stray.into_iter().for_each(|stray| drop_payload(stray.payload));
+        stray.into_iter().for_each(|stray| drop_payload(stray.caught.payload));
     }
 }
 
-/// Calls into a cell. The panics that came up meanwhile, in their order.
-#[inline]
-pub(crate) fn gather(call: impl FnOnce()) -> Vec<Stray> {
-    let before = NUMBER.get();
-    call();
-    if NUMBER.get() == before { Vec::new() } else { split_off(before) }
-}
+/// A moment, to tell what is left after it from what was there.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark(usize);
 
-#[cold]
-fn split_off(before: usize) -> Vec<Stray> {
-    NUMBER.set(before);
-    STRAYS.try_with(|strays| strays.borrow_mut().split_off(before)).unwrap_or_default()
+impl Mark {
+    #[inline]
+    pub(crate) fn now() -> Mark {
+        Mark(NUMBER.get())
+    }
+
+    /// True if one was left since, and not taken.
+    #[inline]
+    pub(crate) fn has_strays(self) -> bool {
+        NUMBER.get() > self.0
+    }
+
+    /// Those left since, in their order.
+    pub(crate) fn take_strays(self) -> Vec<Stray> {
+        if !self.has_strays() {
+            return Vec::new();
+        }
+        NUMBER.set(self.0);
+        STRAYS.try_with(|strays| strays.borrow_mut().split_off(self.0)).unwrap_or_default()
+    }
 }

@@ -5,7 +5,7 @@ use crate::callbacks::{Callback, Queued};
 use crate::report::{CallbackKind, Origin};
 use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
-use crate::task::strays::{self, Stray};
+use crate::task::strays::Mark;
 use crate::task::{Runnable, Source};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -50,16 +50,15 @@ impl Core {
         }
         add(&self.counts.task_polls, 1);
         let source = runnable.metadata().source;
-        let mut panics = Vec::new();
-        let poll = || panics = strays::gather(|| self.tasks.run(runnable, None));
+        let mark = Mark::now();
         if self.watch.is_timed() {
-            self.watch.run(|| source.origin(), poll);
+            self.watch.run(|| source.origin(), || self.tasks.run(runnable, None));
         } else {
             // Neither the future nor its destructor unwinds out of the task.
-            poll();
+            self.tasks.run(runnable, None);
         }
-        if !panics.is_empty() {
-            self.settle(source, panics);
+        if mark.has_strays() {
+            self.settle(source, mark);
         }
     }
 
@@ -68,16 +67,15 @@ impl Core {
     fn end_task(&self, runnable: Runnable, why: Failure) {
         add(&self.counts.task_polls, 1);
         let source = runnable.metadata().source;
-        let mut panics = Vec::new();
-        let end = || panics = strays::gather(|| self.tasks.run(runnable, Some(why)));
-        self.watch.run(|| source.origin(), end);
-        self.settle(source, panics);
+        let mark = Mark::now();
+        self.watch.run(|| source.origin(), || self.tasks.run(runnable, Some(why)));
+        self.settle(source, mark);
     }
 
     #[cold]
-    fn settle(&self, source: Source, panics: Vec<Stray>) {
+    fn settle(&self, source: Source, mark: Mark) {
         let release = |stray| (source.origin(), self.tasks.release(stray));
-        self.watch.settle(panics.into_iter().map(release));
+        self.watch.settle(mark.take_strays().into_iter().map(release));
     }
 
     /// The next task to end on a loop that is closing; callbacks that come with them go to

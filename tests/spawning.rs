@@ -1,0 +1,201 @@
+//! The other ways of starting tasks: `spawn_callback`, `add_future`, and from other threads.
+
+mod support;
+
+use futures::channel::oneshot;
+use ringloop::{CallbackKind, Cause, IoLoop};
+use std::cell::RefCell;
+use std::future::{pending, ready};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use support::{Count, OnDrop, Trace, new_loop, thread_id, turn, turn_until, wait_until_asleep};
+
+/// What the hook was told: cause, line and message.
+type Reports = Rc<RefCell<Vec<(Cause, u32, String)>>>;
+
+fn reporting(builder: ringloop::Builder) -> (IoLoop, Reports) {
+    support::watchdog();
+    let reports = Reports::default();
+    let told = reports.clone();
+    let hook = move |report: &ringloop::PanicReport<'_>| {
+        assert_eq!(report.origin.kind, CallbackKind::Task);
+        assert!(report.origin.type_name.contains("spawning::"), "{}", report.origin.type_name);
+        let message = report.message().to_owned();
+        told.borrow_mut().push((report.cause, report.origin.site.line(), message));
+    };
+    (builder.panic_hook(hook).build().unwrap(), reports)
+}
+
+#[test]
+fn spawn_callback_runs_in_the_next_turn_in_line_with_the_callbacks() {
+    let io_loop = new_loop();
+    let trace = Trace::new();
+    io_loop.add_callback(trace.mark("first"));
+    let own = trace.clone();
+    io_loop.spawn_callback(move || {
+        own.push("function");
+        async move { own.push("future") }
+    });
+    io_loop.add_callback(trace.mark("last"));
+    assert!(trace.take().is_empty());
+    turn(&io_loop);
+    assert_eq!(trace.take(), ["first", "function", "future", "last"]);
+}
+
+#[test]
+fn an_error_of_a_spawned_callback_is_reported_with_its_origin() {
+    for builder in [IoLoop::builder(), IoLoop::builder().panics(ringloop::Panics::Propagate)] {
+        let (io_loop, reports) = reporting(builder);
+        io_loop.spawn_callback(|| async { Err::<(), _>(std::io::Error::other("no luck")) });
+        let line = line!() - 1;
+        io_loop.spawn_callback(|| ready(Ok::<_, String>(5)));
+        turn(&io_loop);
+        assert_eq!(reports.take(), [(Cause::Error, line, "no luck".to_owned())]);
+        let metrics = io_loop.metrics();
+        assert_eq!((metrics.task_errors, metrics.panics, metrics.tasks), (1, 0, 0));
+    }
+}
+
+#[test]
+fn a_panic_of_a_spawned_callback_is_reported_with_its_origin() {
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    io_loop.spawn_callback(|| async { panic!("in the future") });
+    io_loop.spawn_callback(|| -> std::future::Ready<()> { panic!("in the function") });
+    let line = line!() - 1;
+    turn(&io_loop);
+    let expected = [
+        (Cause::Panic, line - 1, "in the future".to_owned()),
+        (Cause::Panic, line, "in the function".to_owned()),
+    ];
+    assert_eq!(reports.take(), expected);
+    assert_eq!((io_loop.metrics().panics, io_loop.metrics().task_errors), (2, 0));
+}
+
+#[test]
+fn a_report_of_an_error_reads_as_one() {
+    support::watchdog();
+    let text = Rc::new(RefCell::new(String::new()));
+    let store = text.clone();
+    let hook = move |report: &ringloop::PanicReport<'_>| *store.borrow_mut() = report.to_string();
+    let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+    io_loop.spawn_callback(|| async { Err::<(), _>("no luck") });
+    turn(&io_loop);
+    let text = text.take();
+    assert!(text.starts_with("task spawning::") && text.ends_with("failed: no luck"), "{text}");
+}
+
+#[test]
+fn add_future_calls_back_in_a_later_turn_even_if_the_future_is_done() {
+    let io_loop = new_loop();
+    let trace = Trace::new();
+    let inner = trace.clone();
+    io_loop.add_callback(move || {
+        let after = inner.clone();
+        IoLoop::current().add_future(ready(5), move |value| after.push(format!("got {value}")));
+        inner.push("added");
+    });
+    turn(&io_loop);
+    assert_eq!(trace.take(), ["added"]);
+    turn(&io_loop);
+    assert_eq!(trace.take(), ["got 5"]);
+}
+
+#[test]
+fn add_future_calls_back_on_the_loop_whichever_thread_completes_the_future() {
+    let io_loop = new_loop();
+    let (sender, receiver) = oneshot::channel();
+    let home = thread::current().id();
+    let (sleeper, count) = (thread_id(), Count::new());
+    let hit = count.clone();
+    io_loop.add_future(receiver, move |value| {
+        assert_eq!((value, thread::current().id()), (Ok(3), home));
+        hit.hit();
+        IoLoop::current().stop();
+    });
+    let other = thread::spawn(move || {
+        wait_until_asleep(sleeper);
+        sender.send(3).unwrap();
+    });
+    io_loop.start().unwrap();
+    other.join().unwrap();
+    assert_eq!(count.get(), 1);
+}
+
+#[test]
+fn a_panic_of_the_callback_of_a_future_is_reported_where_it_was_added() {
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    io_loop.add_future(ready(1), |_| panic!("called back"));
+    let line = line!() - 1;
+    turn(&io_loop);
+    assert_eq!(reports.take(), [(Cause::Panic, line, "called back".to_owned())]);
+}
+
+#[test]
+fn a_loop_that_closes_drops_future_and_callback() {
+    let io_loop = new_loop();
+    let dropped = Count::new();
+    let on_drop = OnDrop(dropped.counter());
+    io_loop.add_future(pending::<()>(), move |()| drop(on_drop));
+    turn(&io_loop);
+    drop(io_loop);
+    assert_eq!(dropped.get(), 1);
+}
+
+#[test]
+fn a_handle_spawns_futures_that_are_not_send_on_the_loops_thread() {
+    let io_loop = new_loop();
+    let (handle, sleeper, home) = (io_loop.handle(), thread_id(), thread::current().id());
+    let other = thread::spawn(move || {
+        wait_until_asleep(sleeper);
+        handle.spawn(move || {
+            let local = Rc::new(home);
+            async move {
+                assert_eq!(thread::current().id(), *local);
+                IoLoop::current().stop();
+            }
+        })
+    });
+    io_loop.start().unwrap();
+    assert!(other.join().unwrap());
+}
+
+#[test]
+fn a_handle_spawns_on_its_own_loop_whichever_is_current() {
+    let io_loop = new_loop();
+    let other = new_loop();
+    io_loop.add_callback({
+        let other = other.clone();
+        move || other.make_current()
+    });
+    io_loop.handle().spawn(pending::<()>);
+    turn(&io_loop);
+    assert_eq!((io_loop.metrics().tasks, other.metrics().tasks), (1, 0));
+}
+
+#[test]
+fn a_handle_of_a_loop_that_is_gone_drops_what_it_is_to_spawn() {
+    let io_loop = new_loop();
+    let handle = io_loop.handle();
+    drop(io_loop);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = dropped.clone();
+    let on_drop = OnDrop(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    assert!(!handle.spawn(move || async move { drop(on_drop) }));
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_panic_of_the_function_that_a_handle_posts_is_reported() {
+    support::watchdog();
+    let reports = Count::new();
+    let hit = reports.clone();
+    let io_loop = IoLoop::builder().panic_hook(move |_| hit.hit()).build().unwrap();
+    let posted = io_loop.handle().spawn(|| -> std::future::Ready<()> { panic!("on purpose") });
+    assert!(posted);
+    turn_until(&io_loop, || reports.get() == 1);
+    assert_eq!(io_loop.metrics().tasks, 0);
+}
