@@ -12,6 +12,7 @@ use crate::events::{Events, Trigger};
 use crate::handle::LoopHandle;
 use crate::handlers::{self, AddHandlerError};
 use crate::metrics::Metrics;
+use crate::sleepers::Timer;
 use crate::timeouts::TimeoutKey;
 use std::any::TypeId;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::core::Core;
+pub(crate) use self::core::{Core, Nap};
 pub(crate) use self::current::of as current_of;
 
 /// An event loop: handlers for fds, timeouts and callbacks, on one ring, for one thread.
@@ -389,7 +390,8 @@ impl IoLoop {
 
     pub(crate) fn insert_timeout(&self, deadline: u64, callback: Box<dyn Callback>) -> Timeout {
         let usable = self.core.is_usable();
-        let key = usable.then(|| self.core.timeouts.borrow_mut().insert(deadline, callback));
+        let timer = Timer::Call(callback);
+        let key = usable.then(|| self.core.timeouts.borrow_mut().insert(deadline, timer));
         Timeout { loop_id: self.core.id, key }
     }
 
@@ -411,6 +413,10 @@ impl IoLoop {
     /// What the loop has done so far.
     pub fn metrics(&self) -> Metrics {
         self.core.metrics()
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
     pub(crate) fn downgrade(&self) -> WeakLoop {

@@ -135,8 +135,10 @@ mod metrics;
 mod periodic;
 mod posts;
 mod report;
+mod sleepers;
 mod sys;
 mod task;
+pub mod time;
 mod timeouts;
 mod wake;
 

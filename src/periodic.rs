@@ -4,9 +4,12 @@ use crate::callbacks::Callback;
 use crate::error::LoopError;
 use crate::io_loop::{Core, IoLoop, Timeout, WeakLoop};
 use crate::report::{CallbackKind, Origin};
-use std::any::type_name;
+use crate::task::Source;
+use crate::task::body::Failure;
+use crate::task::outcome::{Map, Outcome};
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
@@ -46,7 +49,9 @@ pub struct PeriodicCallback {
 }
 
 struct Series {
-    callback: RefCell<Box<dyn FnMut()>>,
+    callback: RefCell<Body>,
+    /// True while a future of an earlier call is not done.
+    busy: Cell<bool>,
     origin: Origin,
     /// Nanoseconds.
     period: u64,
@@ -55,6 +60,15 @@ struct Series {
     /// Counts the starts, so that a call of an earlier one is told from one of the present.
     starts: Cell<u64>,
 }
+
+/// What a series calls.
+enum Body {
+    Closure(Box<dyn FnMut()>),
+    /// Spawns what the closure returns.
+    Async(Box<Spawn>),
+}
+
+type Spawn = dyn FnMut(&Core, InFlight);
 
 /// A started series.
 struct Chain {
@@ -72,17 +86,81 @@ impl PeriodicCallback {
     /// [`LoopError::ZeroPeriod`].
     #[track_caller]
     pub fn new<F: FnMut() + 'static>(callback: F, period: Duration) -> io::Result<Self> {
+        PeriodicCallback::with_body::<F>(period, Location::caller(), |_| {
+            Body::Closure(Box::new(callback))
+        })
+    }
+
+    /// Makes one that calls an async closure, stopped.
+    ///
+    /// What the closure returns runs as a task. The next call comes when it is done, on the same
+    /// schedule: calls never overlap, and periods that one takes too long for are skipped. If the
+    /// future fails, it is reported as for [`IoLoop::spawn_callback`], and the series goes on.
+    ///
+    /// Stopping the series, or dropping it, lets a future that is under way come to its end. If the
+    /// series is started again meanwhile, its first call waits for that, too.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopError::ZeroPeriod`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, PeriodicCallback, time};
+    /// use std::time::Duration;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let mut calls = 0;
+    /// let poller = PeriodicCallback::new_async(
+    ///     move || {
+    ///         calls += 1;
+    ///         async move {
+    ///             time::sleep(Duration::from_millis(3)).await;
+    ///             println!("call {calls} is done");
+    ///             if calls == 3 {
+    ///                 IoLoop::current().stop();
+    ///             }
+    ///         }
+    ///     },
+    ///     Duration::from_millis(2),
+    /// )?;
+    /// poller.start()?;
+    /// io_loop.start()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn new_async<F, Fut>(mut callback: F, period: Duration) -> io::Result<Self>
+    where
+        F: FnMut() -> Fut + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Outcome,
+    {
+        PeriodicCallback::with_body::<F>(period, Location::caller(), |source| {
+            Body::Async(Box::new(move |core, in_flight| {
+                let future = callback();
+                let done = |output| {
+                    drop(in_flight);
+                    output
+                };
+                drop(core.spawn(source, Map::new(future, done), Failure::of_outcome));
+            }))
+        })
+    }
+
+    fn with_body<F>(
+        period: Duration,
+        site: &'static Location<'static>,
+        body: impl FnOnce(Source) -> Body,
+    ) -> io::Result<Self> {
         if period.is_zero() {
             return Err(LoopError::ZeroPeriod.into());
         }
-        let origin = Origin {
-            kind: CallbackKind::Periodic,
-            type_name: type_name::<F>(),
-            site: Location::caller(),
-        };
+        let source = Source { kind: CallbackKind::Periodic, ..Source::of::<F>(site) };
         let series = Series {
-            callback: RefCell::new(Box::new(callback)),
-            origin,
+            callback: RefCell::new(body(source)),
+            busy: Cell::new(false),
+            origin: source.origin(),
             period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX),
             jitter: Cell::new(0.0),
             chain: RefCell::new(None),
@@ -201,7 +279,15 @@ impl Callback for Tick {
                 let next = GoOn { series: &series, start };
                 // Borrowed already only if the callback runs another loop, and this series on it.
                 if let Ok(mut callback) = series.callback.try_borrow_mut() {
-                    callback();
+                    match &mut *callback {
+                        Body::Closure(callback) => callback(),
+                        Body::Async(_) if series.busy.get() => {}
+                        Body::Async(call) => {
+                            std::mem::forget(next);
+                            call(core, InFlight::new(&series, start));
+                            return;
+                        }
+                    }
                 }
                 drop(next);
                 // If the callback has dropped its series, this drops the callback.
@@ -226,8 +312,30 @@ impl Drop for GoOn<'_> {
     }
 }
 
+/// A call whose future is not done. The series goes on when it is, or is dropped.
+struct InFlight {
+    series: Weak<Series>,
+    start: u64,
+}
+
+impl InFlight {
+    fn new(series: &Rc<Series>, start: u64) -> InFlight {
+        series.busy.set(true);
+        InFlight { series: Rc::downgrade(series), start }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(series) = self.series.upgrade() {
+            series.busy.set(false);
+            series.go_on(self.start);
+        }
+    }
+}
+
 /// The first tick after `now` on the grid of `step` from `previous`.
-fn next_due(previous: u64, now: u64, step: u64) -> u64 {
+pub(crate) fn next_due(previous: u64, now: u64, step: u64) -> u64 {
     let missed = now.saturating_sub(previous) / step;
     previous.saturating_add(step.saturating_mul(missed + 1))
 }

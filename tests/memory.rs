@@ -4,15 +4,16 @@
 
 mod stress_support;
 
-use ringloop::{Events, IoLoop, Timeout, Trigger};
+use ringloop::{Events, IoLoop, Timeout, Trigger, time};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use stress_support::{
     Count, alone, eventfd, pair, raise_fd_limit, signal, small_loop, take_count, turn, turn_at_most,
@@ -242,6 +243,28 @@ fn waking_and_polling_a_task_allocates_nothing() {
     assert_eq!(allocations(|| (0..200).for_each(|_| round())), 0);
     assert_eq!(polls.get(), 210);
     drop(task);
+}
+
+#[test]
+fn sleeping_allocates_nothing() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut round = || {
+        let mut kept = [const { None }; 100];
+        for slot in &mut kept {
+            let sleep = slot.insert(time::sleep(Duration::from_secs(60)));
+            assert!(Pin::new(sleep).poll(&mut context).is_pending());
+            let mut dropped = time::sleep(Duration::from_secs(60));
+            assert!(Pin::new(&mut dropped).poll(&mut context).is_pending());
+        }
+        turn(&io_loop);
+    };
+    (0..200).for_each(|_| round());
+    let made = allocations(|| (0..20).for_each(|_| round()));
+    // Buckets of the queue come and go with the hour; they are few.
+    assert!(made <= 100, "{made}");
+    assert_eq!(io_loop.metrics().timeouts_pending, 0);
 }
 
 /// Timeouts that are all cancelled. The size of what the callbacks capture is `SIZE`.

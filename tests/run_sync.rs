@@ -101,10 +101,14 @@ fn everything_else_on_the_loop_runs_meanwhile() {
 fn what_is_left_on_the_loop_stays_for_the_next_run() {
     let io_loop = new_loop();
     let (sender, receiver) = async_channel::bounded(1);
-    let task = io_loop
-        .run_sync(|| async { IoLoop::current().spawn(async move { receiver.recv().await }) }, None);
+    let left = RefCell::new(None);
+    let spawn = || async {
+        left.replace(Some(IoLoop::current().spawn(async move { receiver.recv().await })));
+    };
+    io_loop.run_sync(spawn, None).unwrap();
     sender.try_send(5).unwrap();
-    assert_eq!(io_loop.run_sync(|| task.unwrap(), None).unwrap().unwrap(), Ok(5));
+    let task = left.take().unwrap();
+    assert_eq!(io_loop.run_sync(|| task, None).unwrap().unwrap(), Ok(5));
 }
 
 #[test]

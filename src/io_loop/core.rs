@@ -4,6 +4,9 @@
 
 mod dispatch;
 mod tasks;
+mod timers;
+
+pub(crate) use self::timers::Nap;
 
 use self::tasks::EndOfTask;
 use crate::builder::Builder;
@@ -18,6 +21,7 @@ use crate::handle::{Posted, Shared};
 use crate::handlers::{self, Handler, Handlers};
 use crate::metrics::Metrics;
 use crate::report::{CallbackKind, Watch};
+use crate::sleepers::{Sleepers, Timer};
 use crate::sys::{BareFd, PollProbe};
 use crate::task::registry::Tasks;
 use crate::timeouts::Timeouts;
@@ -63,7 +67,8 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) callbacks: CallbackQueue,
     pub(crate) tasks: Rc<Tasks>,
-    pub(super) timeouts: RefCell<Timeouts<Box<dyn Callback>>>,
+    pub(super) timeouts: RefCell<Timeouts<Timer>>,
+    sleepers: RefCell<Sleepers>,
     pub(super) handlers: RefCell<Handlers>,
     pub(super) clock: Clock,
     pub(crate) watch: Watch,
@@ -96,6 +101,7 @@ impl Core {
             callbacks: CallbackQueue::default(),
             tasks: Rc::default(),
             timeouts: RefCell::new(timeouts),
+            sleepers: RefCell::default(),
             handlers: RefCell::new(Handlers::default()),
             clock,
             watch: Watch::new(builder.panics, builder.panic_hook, builder.slow),
@@ -188,9 +194,8 @@ impl Core {
             self.run_next(next);
             self.check_fork()?;
         }
-        while let Some(timeout) = self.take_due() {
-            add(&self.counts.timeouts, 1);
-            timeout.run(CallbackKind::Timeout, self);
+        while let Some(timer) = self.take_due() {
+            self.fire(timer);
             self.check_fork()?;
         }
         Ok(mode != Mode::Start || !self.shared.take_stop())
@@ -202,7 +207,7 @@ impl Core {
         !timeouts.is_empty() && timeouts.collect_due(self.clock.now())
     }
 
-    fn take_due(&self) -> Option<Box<dyn Callback>> {
+    fn take_due(&self) -> Option<Timer> {
         self.timeouts.borrow_mut().take_due()
     }
 
@@ -347,8 +352,13 @@ impl Core {
         let callbacks = iter::from_fn(|| callbacks.borrow_mut().pop_front());
         let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
-        let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
+        let timeouts = timeouts.into_iter().filter_map(|timer| match timer {
+            Timer::Call(next) => Some(callback(next, CallbackKind::Timeout)),
+            Timer::Wake(_) => None,
+        });
+        let sleepers = self.sleepers.take();
         self.watch.drop_all(tasks.chain(handlers).chain(callbacks).chain(timeouts));
+        drop(sleepers);
     }
 
     pub(super) fn metrics(&self) -> Metrics {

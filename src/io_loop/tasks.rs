@@ -3,7 +3,7 @@
 use super::{IoLoop, Timeout, current};
 use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
-use crate::task::outcome::{Outcome, Then};
+use crate::task::outcome::{Map, Outcome};
 use crate::task::run_sync::RunSyncError;
 use crate::task::{Source, loan};
 use std::future::Future;
@@ -73,12 +73,8 @@ impl IoLoop {
         Fut: Future + 'static,
         Fut::Output: Outcome,
     {
-        let finish = |output: Fut::Output| match output.into_failure() {
-            None => Ok(()),
-            Some(text) => Err(Failure::Failed(text)),
-        };
         let source = Source::of::<F>(Location::caller());
-        drop(self.core.spawn(source, async move { f().await }, finish));
+        drop(self.core.spawn(source, async move { f().await }, Failure::of_outcome));
     }
 
     /// Calls `callback` with the output of `future` when that is done: on the loop, and in a later
@@ -107,7 +103,7 @@ impl IoLoop {
             Source::of::<C>(site)
         }
         let source = source_of(&callback, Location::caller());
-        drop(self.core.spawn(source, Then::new(future, callback), Ok));
+        drop(self.core.spawn(source, Map::new(future, callback), Ok));
     }
 
     /// Runs the loop until a future is done, and returns what it gives: the loop's `main`.

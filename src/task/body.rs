@@ -1,5 +1,6 @@
 //! A task's future and output, as the cell sees them: neither ever panics.
 
+use super::outcome::Outcome;
 use super::registry::Entry;
 use super::strays::{self, Payload};
 use crate::report::Caught;
@@ -17,6 +18,15 @@ pub(crate) enum Failure {
     Panicked(Payload),
     /// It returned an error, which only the loop is to hear of.
     Failed(String),
+}
+
+impl Failure {
+    pub(crate) fn of_outcome(outcome: impl Outcome) -> Result<(), Failure> {
+        match outcome.into_failure() {
+            None => Ok(()),
+            Some(text) => Err(Failure::Failed(text)),
+        }
+    }
 }
 
 /// What came of a task. A panic in it that nobody takes out is left to the [`strays`].

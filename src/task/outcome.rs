@@ -53,33 +53,31 @@ impl<T> Returns for fn() -> T {
 }
 
 pin_project! {
-    /// Calls back with what a future returns.
-    pub(crate) struct Then<F, C> {
+    /// Calls a closure with what a future returns.
+    pub(crate) struct Map<F, C> {
         #[pin]
         future: F,
         callback: Option<C>,
     }
 }
 
-impl<F, C> Then<F, C> {
-    pub(crate) fn new(future: F, callback: C) -> Then<F, C> {
-        Then { future, callback: Some(callback) }
+impl<F, C> Map<F, C> {
+    pub(crate) fn new(future: F, callback: C) -> Map<F, C> {
+        Map { future, callback: Some(callback) }
     }
 }
 
-impl<F, C> Future for Then<F, C>
+impl<F, C, T> Future for Map<F, C>
 where
     F: Future,
-    C: FnOnce(F::Output),
+    C: FnOnce(F::Output) -> T,
 {
-    type Output = ();
+    type Output = T;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let this = self.project();
         let output = ready!(this.future.poll(context));
-        if let Some(callback) = this.callback.take() {
-            callback(output);
-        }
-        Poll::Ready(())
+        let callback = this.callback.take().expect("polled after it was ready");
+        Poll::Ready(callback(output))
     }
 }

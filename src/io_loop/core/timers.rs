@@ -1,0 +1,83 @@
+//! Timeouts as they fire, and sleeps, which are timeouts that wake.
+
+use super::{Core, add};
+use crate::clock::Deadline;
+use crate::error::LoopError;
+use crate::report::{CallbackKind, Origin};
+use crate::sleepers::{Sleeper, Timer};
+use crate::timeouts::TimeoutKey;
+use std::any::type_name;
+use std::panic::Location;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// A sleep that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nap {
+    sleeper: Sleeper,
+    timeout: TimeoutKey,
+}
+
+impl Core {
+    #[inline]
+    pub(super) fn fire(&self, timer: Timer) {
+        add(&self.counts.timeouts, 1);
+        match timer {
+            Timer::Call(callback) => callback.run(CallbackKind::Timeout, self),
+            Timer::Wake(sleeper) => self.rouse(sleeper),
+        }
+    }
+
+    fn rouse(&self, sleeper: Sleeper) {
+        let waker = self.sleepers.borrow_mut().rouse(sleeper);
+        if let Some(waker) = waker {
+            // Wakers of other executors are user code.
+            let origin = || Origin {
+                kind: CallbackKind::Timeout,
+                type_name: type_name::<Waker>(),
+                site: Location::caller(),
+            };
+            self.watch.run(origin, || waker.wake());
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`LoopError::Closed`], [`LoopError::Forked`].
+    pub(crate) fn begin_nap(&self, until: Instant, waker: &Waker) -> Result<Nap, LoopError> {
+        drop(self.driver()?);
+        let deadline = self.clock.nanos(Deadline::At(until));
+        // User code.
+        let waker = waker.clone();
+        let sleeper = self.sleepers.borrow_mut().insert(waker);
+        let timeout = self.timeouts.borrow_mut().insert(deadline, Timer::Wake(sleeper));
+        Ok(Nap { sleeper, timeout })
+    }
+
+    /// Ready if the time has come.
+    ///
+    /// # Errors
+    ///
+    /// As for [`begin_nap`](Self::begin_nap): the time will not come.
+    pub(crate) fn poll_nap(&self, nap: Nap, context: &Context<'_>) -> Result<Poll<()>, LoopError> {
+        drop(self.driver()?);
+        let waker = context.waker();
+        let is_known =
+            self.sleepers.borrow().waker(nap.sleeper).map(|known| known.will_wake(waker));
+        if is_known == Some(false) {
+            // Cloned and dropped with nothing borrowed: either may be user code.
+            let waker = waker.clone();
+            let replaced = self.sleepers.borrow_mut().replace(nap.sleeper, waker);
+            drop(replaced);
+        }
+        Ok(if is_known.is_none() { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    pub(crate) fn end_nap(&self, Nap { sleeper, timeout }: Nap) {
+        let waker = self.sleepers.borrow_mut().remove(sleeper);
+        if waker.is_some() {
+            let timer = self.timeouts.borrow_mut().cancel(timeout);
+            debug_assert!(matches!(timer, Some(Timer::Wake(own)) if own == sleeper));
+        }
+    }
+}

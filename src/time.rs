@@ -1,0 +1,308 @@
+//! Futures that wait for a time: on the timeouts of the current loop.
+//!
+//! ```
+//! use ringloop::{IoLoop, time};
+//! use std::time::Duration;
+//!
+//! let io_loop = IoLoop::new()?;
+//! io_loop.run_sync(
+//!     || async {
+//!         time::sleep(Duration::from_millis(2)).await;
+//!         let limit = Duration::from_millis(2);
+//!         assert!(time::timeout(limit, std::future::pending::<()>()).await.is_err());
+//!     },
+//!     None,
+//! )?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! The rules are those of [`IoLoop::add_timeout`]: never early, equal deadlines in the order in
+//! which they were first polled, and a deadline in the past is due in the next turn.
+//!
+//! These futures belong to the loop that is current when they are first polled, and cannot go to
+//! another thread:
+//!
+//! ```compile_fail,E0277
+//! use ringloop::time;
+//! use std::time::Duration;
+//!
+//! let sleep = time::sleep(Duration::from_secs(1));
+//! std::thread::spawn(move || drop(sleep));
+//! ```
+//!
+//! Dropping one cancels its timeout, and gives its memory back.
+
+use crate::error::LoopError;
+use crate::io_loop::{IoLoop, Nap, WeakLoop};
+use crate::periodic::next_due;
+use pin_project_lite::pin_project;
+use std::fmt;
+use std::future::{Future, IntoFuture, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// Waits for `duration`, from now. A duration beyond the end of time lasts for ever.
+///
+/// ```
+/// use ringloop::{IoLoop, time};
+/// use std::time::{Duration, Instant};
+///
+/// let began = Instant::now();
+/// IoLoop::new()?.run_sync(|| time::sleep(Duration::from_millis(5)), None)?;
+/// assert!(began.elapsed() >= Duration::from_millis(5));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep { deadline: now().checked_add(duration), state: State::New }
+}
+
+/// Waits until `deadline`.
+///
+/// ```
+/// use ringloop::{IoLoop, time};
+/// use std::time::Duration;
+///
+/// let io_loop = IoLoop::new()?;
+/// let deadline = io_loop.time() + Duration::from_millis(5);
+/// io_loop.run_sync(|| time::sleep_until(deadline), None)?;
+/// assert!(io_loop.time() >= deadline);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { deadline: Some(deadline), state: State::New }
+}
+
+/// Gives a future no more than `duration`, from now.
+///
+/// When the time is over, the future is not polled any more; it is dropped with this one, which with
+/// `.await` is at once. A future that is ready when it is first polled is never too late.
+///
+/// ```
+/// use ringloop::{IoLoop, time};
+/// use std::time::Duration;
+///
+/// let io_loop = IoLoop::new()?;
+/// let limit = Duration::from_millis(5);
+/// let slow = time::sleep(Duration::from_secs(3600));
+/// let result = io_loop.run_sync(|| time::timeout(limit, slow), None)?;
+/// assert_eq!(result.unwrap_err().to_string(), "timed out");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> WithTimeout<F::IntoFuture> {
+    WithTimeout { future: future.into_future(), sleep: sleep(duration) }
+}
+
+/// Ticks again and again, `period` apart; first in one `period` from now.
+///
+/// The rules are those of [`PeriodicCallback`](crate::PeriodicCallback): lateness does not add up,
+/// and ticks that nobody was waiting for when the next was due are skipped, not made up for.
+///
+/// # Panics
+///
+/// If the period is zero.
+///
+/// ```
+/// use ringloop::{IoLoop, time};
+/// use std::time::Duration;
+///
+/// let io_loop = IoLoop::new()?;
+/// io_loop.run_sync(
+///     || async {
+///         let mut interval = time::interval(Duration::from_millis(2));
+///         for _ in 0..3 {
+///             interval.tick().await;
+///             println!("tick");
+///         }
+///     },
+///     None,
+/// )?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[track_caller]
+pub fn interval(period: Duration) -> Interval {
+    assert!(!period.is_zero(), "time::interval: {}", LoopError::ZeroPeriod);
+    let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+    Interval { sleep: sleep(Duration::from_nanos(period)), period }
+}
+
+/// The loop's time, if there is a loop.
+fn now() -> Instant {
+    IoLoop::try_current().map_or_else(Instant::now, |io_loop| io_loop.time())
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// # Panics
+///
+/// When it is polled and no loop is current on this thread, or the loop is closed, or the parent
+/// process's: it would wait for ever.
+#[must_use = "futures do nothing unless polled"]
+pub struct Sleep {
+    /// `None` is never.
+    deadline: Option<Instant>,
+    state: State,
+}
+
+enum State {
+    New,
+    Begun { io_loop: WeakLoop, nap: Nap },
+    Over,
+}
+
+impl Sleep {
+    /// When it is over; `None` if never.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// True once it has been over.
+    pub fn is_elapsed(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Sleeps until another time, as if it were new. It has to be polled to wake anybody.
+    pub fn reset(&mut self, deadline: Instant) {
+        self.set(Some(deadline));
+    }
+
+    fn set(&mut self, deadline: Option<Instant>) {
+        self.end();
+        *self = Sleep { deadline, state: State::New };
+    }
+
+    fn end(&mut self) {
+        if let State::Begun { io_loop, nap } = std::mem::replace(&mut self.state, State::Over)
+            && let Some(io_loop) = io_loop.upgrade()
+        {
+            io_loop.core().end_nap(nap);
+        }
+    }
+
+    fn try_poll(&mut self, context: &Context<'_>) -> Result<Poll<()>, LoopError> {
+        match &self.state {
+            State::Over => return Ok(Poll::Ready(())),
+            State::Begun { io_loop, nap } => {
+                let io_loop = io_loop.upgrade().ok_or(LoopError::Closed)?;
+                if io_loop.core().poll_nap(*nap, context)?.is_pending() {
+                    return Ok(Poll::Pending);
+                }
+                self.end();
+                return Ok(Poll::Ready(()));
+            }
+            State::New => {}
+        }
+        let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
+        let Some(deadline) = self.deadline else { return Ok(Poll::Pending) };
+        let nap = io_loop.core().begin_nap(deadline, context.waker())?;
+        self.state = State::Begun { io_loop: io_loop.downgrade(), nap };
+        Ok(Poll::Pending)
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        match self.try_poll(context) {
+            Ok(polled) => polled,
+            Err(error) => panic!("time::sleep was polled, but {error}"),
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleep")
+            .field("deadline", &self.deadline)
+            .field("elapsed", &self.is_elapsed())
+            .finish()
+    }
+}
+
+pin_project! {
+    /// The future of [`timeout`].
+    #[must_use = "futures do nothing unless polled"]
+    #[derive(Debug)]
+    pub struct WithTimeout<F> {
+        #[pin]
+        future: F,
+        sleep: Sleep,
+    }
+}
+
+impl<F: Future> Future for WithTimeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(this.sleep).poll(context).map(|()| Err(Elapsed(())))
+    }
+}
+
+/// The time that [`timeout`] gave is over.
+///
+/// Turns into an [`io::Error`](std::io::Error) of the kind `TimedOut`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed(());
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("timed out")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for std::io::Error {
+    fn from(elapsed: Elapsed) -> std::io::Error {
+        std::io::Error::new(std::io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// Ticks; made by [`interval`].
+#[derive(Debug)]
+pub struct Interval {
+    sleep: Sleep,
+    /// Nanoseconds.
+    period: u64,
+}
+
+impl Interval {
+    /// Waits for the next tick; the time it was due at.
+    ///
+    /// No tick is lost if this future is dropped: the next one waits for the same.
+    pub async fn tick(&mut self) -> Instant {
+        poll_fn(|context| self.poll_tick(context)).await
+    }
+
+    /// As [`tick`](Self::tick), for futures and streams written by hand.
+    pub fn poll_tick(&mut self, context: &mut Context<'_>) -> Poll<Instant> {
+        ready!(Pin::new(&mut self.sleep).poll(context));
+        let now = now();
+        let due = self.sleep.deadline.unwrap_or(now);
+        let late = now.saturating_duration_since(due).as_nanos();
+        let next = next_due(0, u64::try_from(late).unwrap_or(u64::MAX), self.period);
+        self.sleep.set(due.checked_add(Duration::from_nanos(next)));
+        Poll::Ready(due)
+    }
+
+    /// Starts again: the next tick is one period from now.
+    pub fn reset(&mut self) {
+        self.sleep.set(now().checked_add(self.period()));
+    }
+
+    /// The time between ticks.
+    pub fn period(&self) -> Duration {
+        Duration::from_nanos(self.period)
+    }
+}
