@@ -37,6 +37,17 @@ pub struct Origin {
     pub site: &'static Location<'static>,
 }
 
+impl Origin {
+    /// User code that was not registered as such: wakers, and destructors of what the loop was given.
+    pub(crate) fn of_loop() -> Origin {
+        Origin {
+            kind: CallbackKind::Callback,
+            type_name: std::any::type_name::<crate::IoLoop>(),
+            site: Location::caller(),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {

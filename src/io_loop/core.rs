@@ -16,11 +16,12 @@ use crate::driver;
 use crate::driver::uring::Uring;
 use crate::driver::{Driver, Readiness, Wait};
 use crate::error::LoopError;
+use crate::executor::Executor;
 use crate::fork::ForkGuard;
 use crate::handle::{Posted, Shared};
 use crate::handlers::{self, Handler, Handlers};
 use crate::metrics::Metrics;
-use crate::report::{CallbackKind, Watch};
+use crate::report::{CallbackKind, Origin, Watch};
 use crate::sleepers::{Sleepers, Timer};
 use crate::sys::{BareFd, PollProbe};
 use crate::task::registry::Tasks;
@@ -69,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) tasks: Rc<Tasks>,
     pub(super) timeouts: RefCell<Timeouts<Timer>>,
     sleepers: RefCell<Sleepers>,
+    /// Made when it is needed.
+    executor: RefCell<Option<Rc<dyn Executor>>>,
     pub(super) handlers: RefCell<Handlers>,
     pub(super) clock: Clock,
     pub(crate) watch: Watch,
@@ -102,6 +105,7 @@ impl Core {
             tasks: Rc::default(),
             timeouts: RefCell::new(timeouts),
             sleepers: RefCell::default(),
+            executor: RefCell::default(),
             handlers: RefCell::new(Handlers::default()),
             clock,
             watch: Watch::new(builder.panics, builder.panic_hook, builder.slow),
@@ -356,9 +360,9 @@ impl Core {
             Timer::Call(next) => Some(callback(next, CallbackKind::Timeout)),
             Timer::Wake(_) => None,
         });
-        let sleepers = self.sleepers.take();
-        self.watch.drop_all(tasks.chain(handlers).chain(callbacks).chain(timeouts));
-        drop(sleepers);
+        let rest = [Doomed::Sleepers(self.sleepers.take()), Doomed::Executor(self.executor.take())];
+        let rest = rest.map(|rest| (Origin::of_loop(), rest));
+        self.watch.drop_all(tasks.chain(handlers).chain(callbacks).chain(timeouts).chain(rest));
     }
 
     pub(super) fn metrics(&self) -> Metrics {
@@ -421,6 +425,8 @@ enum Doomed<'a> {
     Task(EndOfTask<'a>),
     Handler(Rc<dyn Handler>),
     Callback(Box<dyn Callback>),
+    Sleepers(Sleepers),
+    Executor(Option<Rc<dyn Executor>>),
 }
 
 /// The loop is running for as long as this lives.

@@ -1,13 +1,15 @@
 //! The methods of [`IoLoop`] that are about futures.
 
 use super::{IoLoop, Timeout, current};
+use crate::executor::Executor;
 use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
 use crate::task::outcome::{Map, Outcome};
 use crate::task::run_sync::RunSyncError;
 use crate::task::{Source, loan};
+use futures_channel::oneshot;
 use std::future::Future;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -153,6 +155,56 @@ impl IoLoop {
         let run = async { output = Some(f().await) };
         loan::lend(run, |loan| self.finish(self.core.spawn(source, loan, Ok), timeout))?;
         output.ok_or(RunSyncError::Stopped)
+    }
+
+    /// Runs a function that takes its time, or blocks, on another thread: a thread pool's, unless
+    /// [`set_default_executor`](Self::set_default_executor) has said otherwise.
+    ///
+    /// Its value comes back to the loop, as the output of a task. If it panics, that is what the
+    /// handle returns. If the task is [aborted](JoinHandle::abort), or the loop closed, before a
+    /// thread has begun with the function, it is dropped; if one has, the function runs to its end,
+    /// and its value is dropped.
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let text = io_loop.run_in_executor(|| std::fs::read_to_string("/proc/self/stat"));
+    /// let text = io_loop.run_sync(|| text, None)?.unwrap()?;
+    /// println!("{text}");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn run_in_executor<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let source = Source::of::<F>(Location::caller());
+        let (sender, receiver) = oneshot::channel();
+        let job = move || {
+            if !sender.is_canceled() {
+                // A value that nobody waits for any more is dropped here.
+                drop(sender.send(catch_unwind(AssertUnwindSafe(f))));
+            }
+        };
+        match self.core.executor() {
+            Some(executor) => executor.execute(Box::new(job)),
+            None => drop(job),
+        }
+        self.core.spawn(source, receiver, |received| match received {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(payload)) => Err(Failure::Panicked(payload)),
+            Err(oneshot::Canceled) => Err(Failure::Dropped),
+        })
+    }
+
+    /// Runs functions elsewhere from now on. By default they are run by a [`ThreadPool`](crate::ThreadPool) of this
+    /// loop's own, of up to [64](crate::ThreadPool::DEFAULT_THREADS) threads.
+    ///
+    /// The executor before, and at the end this one, are dropped: a pool ends with the loop.
+    pub fn set_default_executor(&self, executor: impl Executor + 'static) {
+        self.core.set_executor(executor);
     }
 
     /// Runs the loop until a task is done.

@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Aborted,
     /// The loop was closed, or is another process's.
     Closed,
+    /// An executor dropped the function that was to run.
+    Dropped,
     Panicked(Payload),
     /// It returned an error, which only the loop is to hear of.
     Failed(String),
@@ -44,7 +46,7 @@ impl<T> Drop for Output<T> {
             Some(Ok(value)) => drop_user_value(value),
             Some(Err(Failure::Panicked(payload))) => strays::leave(Caught::panic(payload), true),
             Some(Err(Failure::Failed(text))) => strays::leave(Caught::error(text), false),
-            Some(Err(Failure::Aborted | Failure::Closed)) | None => {}
+            Some(Err(Failure::Aborted | Failure::Closed | Failure::Dropped)) | None => {}
         }
     }
 }
@@ -102,11 +104,11 @@ where
         let result = match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(value)) => (this.finish)(value),
-            Err(payload) => {
-                this.entry.count_panic();
-                Err(Failure::Panicked(payload))
-            }
+            Err(payload) => Err(Failure::Panicked(payload)),
         };
+        if let Err(Failure::Panicked(_)) = result {
+            this.entry.count_panic();
+        }
         Poll::Ready(Output(Some(result)))
     }
 }

@@ -194,6 +194,7 @@ pub struct JoinError(Repr);
 enum Repr {
     Aborted,
     Closed,
+    Dropped,
     /// In a lock that nobody contends for, because errors are expected to be `Sync`.
     Panicked(Mutex<Payload>),
 }
@@ -204,10 +205,11 @@ impl JoinError {
         matches!(self.0, Repr::Aborted)
     }
 
-    /// True if the loop was closed, or dropped, before the task finished. Also in a child of
+    /// True if the loop was closed, or dropped, before the task finished, or if an
+    /// [`Executor`](crate::Executor) has dropped a function without running it. Also in a child of
     /// `fork`, where tasks of the parent do not run.
     pub fn is_closed(&self) -> bool {
-        matches!(self.0, Repr::Closed)
+        matches!(self.0, Repr::Closed | Repr::Dropped)
     }
 
     /// True if the task panicked.
@@ -248,6 +250,7 @@ impl From<Failure> for JoinError {
         JoinError(match failure {
             Failure::Aborted => Repr::Aborted,
             Failure::Closed => Repr::Closed,
+            Failure::Dropped => Repr::Dropped,
             Failure::Panicked(payload) => Repr::Panicked(Mutex::new(payload)),
             // Only tasks without a handle fail.
             Failure::Failed(text) => Repr::Panicked(Mutex::new(Box::new(text))),
@@ -260,6 +263,7 @@ impl fmt::Display for JoinError {
         match &self.0 {
             Repr::Aborted => f.write_str("the task was aborted"),
             Repr::Closed => f.write_str("the loop was closed before the task finished"),
+            Repr::Dropped => f.write_str("the executor dropped the function without running it"),
             Repr::Panicked(payload) => {
                 let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
                 write!(f, "the task panicked: {}", text_of(&**payload))

@@ -2,6 +2,7 @@
 
 use super::{Core, add};
 use crate::callbacks::{Callback, Queued};
+use crate::executor::{Executor, ThreadPool};
 use crate::report::{CallbackKind, Origin};
 use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
@@ -10,6 +11,7 @@ use crate::task::{Runnable, Source};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::rc::Rc;
 use std::thread;
 
 impl Core {
@@ -29,6 +31,22 @@ impl Core {
             let (runnable, handle) = self.tasks.still_born(&self.shared, source, future, finish);
             self.end_task(runnable, Failure::Closed);
             handle
+        }
+    }
+
+    /// The executor, which may have to be made; none on a loop that is closed, or the parent's.
+    pub(crate) fn executor(&self) -> Option<Rc<dyn Executor>> {
+        if !self.is_usable() {
+            return None;
+        }
+        let mut executor = self.executor.borrow_mut();
+        Some(executor.get_or_insert_with(|| Rc::new(ThreadPool::default())).clone())
+    }
+
+    pub(crate) fn set_executor(&self, executor: impl Executor + 'static) {
+        if self.is_usable() {
+            let replaced = self.executor.replace(Some(Rc::new(executor)));
+            drop(replaced);
         }
     }
 
@@ -109,6 +127,8 @@ impl Core {
         if !self.shared.abandon() {
             std::mem::forget(self.shared.clone());
         }
+        // Its threads do not exist here, and may have held locks.
+        std::mem::forget(self.executor.take());
         for next in self.callbacks.take() {
             match next {
                 Queued::Callback(callback) => drop(callback),

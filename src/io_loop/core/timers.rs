@@ -6,8 +6,6 @@ use crate::error::LoopError;
 use crate::report::{CallbackKind, Origin};
 use crate::sleepers::{Sleeper, Timer};
 use crate::timeouts::TimeoutKey;
-use std::any::type_name;
-use std::panic::Location;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -32,12 +30,7 @@ impl Core {
         let waker = self.sleepers.borrow_mut().rouse(sleeper);
         if let Some(waker) = waker {
             // Wakers of other executors are user code.
-            let origin = || Origin {
-                kind: CallbackKind::Timeout,
-                type_name: type_name::<Waker>(),
-                site: Location::caller(),
-            };
-            self.watch.run(origin, || waker.wake());
+            self.watch.run(Origin::of_loop, || waker.wake());
         }
     }
 
