@@ -1,7 +1,7 @@
 //! Tornado's `IOLoop` on io_uring: an event loop for Linux servers.
 //!
 //! A loop calls closures of yours: *handlers* when a file descriptor is ready, *timeouts* when it is
-//! time, *callbacks* as soon as it gets round to them. There is one loop per thread, each with a
+//! time, *callbacks* as soon as it gets round to them. And it runs futures, as *tasks*. There is one loop per thread, each with a
 //! ring of its own.
 //!
 //! # The loop in five minutes
@@ -75,16 +75,59 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! **Tasks.** Any [`Future`] runs on the loop, whichever crate it comes from, and need not be [`Send`]:
+//! [`IoLoop::run_sync`] runs the loop for one, [`IoLoop::spawn`] starts others beside it, and
+//! [`time`] has those that wait. Functions that block go to other threads, with
+//! [`IoLoop::run_in_executor`].
+//!
+//! ```
+//! use ringloop::{IoLoop, time};
+//! use std::time::Duration;
+//!
+//! async fn fetch(name: &'static str) -> String {
+//!     time::sleep(Duration::from_millis(5)).await;
+//!     name.to_uppercase()
+//! }
+//!
+//! let io_loop = IoLoop::new()?;
+//! let both = io_loop.run_sync(
+//!     || async {
+//!         let first = IoLoop::current().spawn(fetch("a"));
+//!         let second = IoLoop::current().run_in_executor(|| "b".to_uppercase());
+//!         let first = time::timeout(Duration::from_secs(1), first).await.expect("in time");
+//!         (first.unwrap(), second.await.unwrap())
+//!     },
+//!     None,
+//! )?;
+//! assert_eq!(both, ("A".to_owned(), "B".to_owned()));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! A task that is woken is a callback of the next turn. So tasks, handlers and callbacks can call
+//! upon each other: a handler sends into a channel, and the task that receives goes on in the next
+//! turn; a task adds a handler; [`IoLoop::add_future`] calls back.
+//!
+//! The loop has no channels and locks of its own, because those that others make work as they are:
+//!
+//! | in Tornado | here |
+//! |---|---|
+//! | `Event` | `event_listener::Event` |
+//! | `Condition` | `event_listener::Event`, with `notify(n)` |
+//! | `Semaphore`, `Lock` | `async_lock::Semaphore`, `async_lock::Mutex` |
+//! | `Queue` | `async_channel`; `futures::channel::mpsc` on one loop |
+//! | `gen.multi`, `gen.WaitIterator` | `futures::future::join_all`, `futures::stream::FuturesUnordered` |
+//! | `gen.with_timeout`, `gen.sleep` | [`time::timeout`], [`time::sleep`] |
+//!
 //! # A turn
 //!
-//! 1. The callbacks that were queued when the turn began.
+//! 1. The callbacks that were queued, and the tasks that were woken, when the turn began.
 //! 2. The timeouts that were due when the turn began, earliest first.
 //! 3. One `io_uring_enter`: it submits what the turn has changed, and waits for what comes next.
 //! 4. The handlers of what is ready, once each, with all that is ready in one mask.
 //!
-//! What is added by a callback or timeout waits for the next turn, after a look at the kernel: no
-//! amount of callbacks starves the handlers, nor the other way round. [`IoLoop::stop`] lets the turn
-//! finish.
+//! What is added by a callback or timeout, and a task that is woken by one, waits for the next turn,
+//! after a look at the kernel: no amount of callbacks starves the handlers, nor the other way round.
+//! [`IoLoop::stop`] lets the turn finish.
 //!
 //! # What is guaranteed
 //!
@@ -98,8 +141,11 @@
 //!   the loop. **No wake-up is lost.**
 //! * A source that the loop owns is dropped after the kernel has let go of it. A number of which the
 //!   loop is not the owner may be closed right after `remove_handler`.
-//! * A **panic** in a closure is caught, counted and reported, and the loop goes on; the handler
-//!   stays registered. [`Builder::panics`] turns that off.
+//! * A future is polled and dropped **on its loop's thread**, and dropped exactly once. Its wakers may
+//!   be used and dropped on any thread, at any time, also after the loop is gone.
+//! * A **panic** in a closure or task is caught, counted and reported, and the loop goes on; the
+//!   handler stays registered. [`Builder::panics`] turns that off. A task with a [`JoinHandle`] tells
+//!   that instead.
 //! * Signals, full queues, and kernels out of memory are absorbed and counted; see [`Metrics`].
 //! * After a `fork` the child cannot touch the parent's loop: it gets an error, and builds its own. A
 //!   child that returns from the closure that forked runs no other: `start` and `turn` end at once.
