@@ -273,11 +273,14 @@ fn a_loop_that_ends_with_its_thread_drops_its_futures_there() {
 fn in_a_child_the_parents_tasks_neither_run_nor_block() {
     let io_loop = new_loop();
     let (future, waker, polls) = parked();
-    let task = io_loop.spawn(future);
     let dropped = Count::new();
-    let on_drop = OnDrop(dropped.counter());
+    let (woken, idle) = (OnDrop(dropped.counter()), OnDrop(dropped.counter()));
+    let task = io_loop.spawn(async move {
+        let _on_drop = woken;
+        future.await;
+    });
     io_loop.spawn(async move {
-        let _on_drop = on_drop;
+        let _on_drop = idle;
         pending::<()>().await;
     });
     turn(&io_loop);

@@ -163,3 +163,62 @@ impl Drop for EndOfTask<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::handle::Posted;
+    use crate::io_loop::IoLoop;
+    use crate::task::Source;
+    use std::cell::Cell;
+    use std::future::{Future, pending};
+    use std::panic::Location;
+    use std::rc::Rc;
+    use std::sync::mpsc;
+    use std::thread;
+
+    /// A future that never ends, and calls back as it is dropped.
+    fn pending_until_dropped(on_drop: impl FnOnce() + 'static) -> impl Future<Output = ()> {
+        struct OnDrop<F: FnOnce()>(Option<F>);
+
+        impl<F: FnOnce()> Drop for OnDrop<F> {
+            fn drop(&mut self) {
+                if let Some(on_drop) = self.0.take() {
+                    on_drop();
+                }
+            }
+        }
+
+        let on_drop = OnDrop(Some(on_drop));
+        async move {
+            let _on_drop = on_drop;
+            pending().await
+        }
+    }
+
+    #[test]
+    fn close_waits_for_a_task_that_another_thread_has_woken_and_not_posted_yet() {
+        let io_loop = IoLoop::new().unwrap();
+        let dropped = Rc::new(Cell::new(0));
+        let (closing, begun) = mpsc::channel();
+        let count = dropped.clone();
+        let _first = io_loop.spawn(pending_until_dropped(move || {
+            closing.send(()).unwrap();
+            count.set(count.get() + 1);
+        }));
+        let count = dropped.clone();
+        let late = pending_until_dropped(move || count.set(count.get() + 1));
+        let core = io_loop.core();
+        let source = Source::of::<()>(Location::caller());
+        // As a waker has it when it has marked the task as scheduled.
+        let (runnable, _handle) = core.tasks.spawn(&core.shared, source, late, Ok);
+        let shared = core.shared.clone();
+        let waker = thread::spawn(move || {
+            begun.recv().unwrap();
+            (0..100).for_each(|_| thread::yield_now());
+            shared.post(Posted::Task(runnable))
+        });
+        io_loop.close(false).unwrap();
+        assert_eq!(dropped.get(), 2);
+        assert!(waker.join().unwrap());
+    }
+}
