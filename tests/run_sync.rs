@@ -144,14 +144,10 @@ fn a_panic_of_the_function_is_the_error() {
 }
 
 #[test]
-fn it_times_out_and_drops_the_future_inside_the_loop() {
+fn it_times_out_and_drops_the_future() {
     let io_loop = new_loop();
-    let (began, dropped) = (Instant::now(), Rc::new(RefCell::new(None)));
-    let store = dropped.clone();
-    let on_drop = OnDrop(move || {
-        store.replace(Some(format!("{:?}", IoLoop::current())));
-    });
-    IoLoop::clear_current();
+    let (began, dropped) = (Instant::now(), Count::new());
+    let on_drop = OnDrop(dropped.counter());
     let result = io_loop.run_sync(
         || async move {
             let _on_drop = on_drop;
@@ -162,8 +158,27 @@ fn it_times_out_and_drops_the_future_inside_the_loop() {
     assert!(began.elapsed() >= SHORT);
     assert!(matches!(result, Err(RunSyncError::TimedOut(SHORT))), "{result:?}");
     assert_eq!(result.unwrap_err().to_string(), "run_sync: timed out after 5ms");
-    assert_eq!(dropped.take(), Some(format!("{io_loop:?}")));
-    assert_eq!(io_loop.metrics().tasks, 0);
+    assert_eq!((dropped.get(), io_loop.metrics().tasks), (1, 0));
+}
+
+#[test]
+fn a_panic_in_the_destructor_of_a_future_that_timed_out_is_reported() {
+    support::watchdog();
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let told = reports.clone();
+    let hook = move |report: &ringloop::PanicReport<'_>| {
+        told.borrow_mut().push((report.origin.site.line(), report.message().to_owned()));
+    };
+    let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+    let on_drop = OnDrop(|| panic!("in the destructor"));
+    let run = || async move {
+        let _on_drop = on_drop;
+        pending::<()>().await;
+    };
+    let result = io_loop.run_sync(run, Some(SHORT));
+    let line = line!() - 1;
+    assert!(matches!(result, Err(RunSyncError::TimedOut(SHORT))), "{result:?}");
+    assert_eq!(reports.take(), [(line, "in the destructor".to_owned())]);
 }
 
 #[test]
