@@ -108,15 +108,8 @@
 //! turn; a task adds a handler; [`IoLoop::add_future`] calls back.
 //!
 //! The loop has no channels and locks of its own, because those that others make work as they are:
-//!
-//! | in Tornado | here |
-//! |---|---|
-//! | `Event` | `event_listener::Event` |
-//! | `Condition` | `event_listener::Event`, with `notify(n)` |
-//! | `Semaphore`, `Lock` | `async_lock::Semaphore`, `async_lock::Mutex` |
-//! | `Queue` | `async_channel`; `futures::channel::mpsc` on one loop |
-//! | `gen.multi`, `gen.WaitIterator` | `futures::future::join_all`, `futures::stream::FuturesUnordered` |
-//! | `gen.with_timeout`, `gen.sleep` | [`time::timeout`], [`time::sleep`] |
+//! `async-channel`, `async-lock`, `event-listener`, `futures`. The [`guide`] shows what to use for
+//! what there is in Tornado.
 //!
 //! # A turn
 //!
@@ -175,6 +168,7 @@ mod events;
 mod executor;
 mod features;
 mod fork;
+pub mod guide;
 mod handle;
 mod handlers;
 mod io_loop;
