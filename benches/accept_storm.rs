@@ -1,7 +1,7 @@
 //! Servers under a storm of short connections.
 //!
 //! `cargo bench --bench accept_storm`; with `-- --quick` for a rough answer in seconds, with `-- --one-core`
-//! for one that is the same in every run.
+//! for one that is the same in every run; with `-- --peers` for a comparison with async runtimes.
 
 mod contestants;
 mod harness;
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         name: "accept_storm",
         contestants: contestants::READINESS,
         workloads: &[Workload::AcceptClose, Workload::AcceptReplyClose],
+        peers: true,
         baseline: "epoll",
         floor: "ring",
     })

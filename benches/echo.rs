@@ -1,7 +1,7 @@
 //! Servers that echo 64 bytes to one client, to some, and to many.
 //!
 //! `cargo bench --bench echo`; with `-- --quick` for a rough answer in seconds, with `-- --one-core`
-//! for one that is the same in every run.
+//! for one that is the same in every run; with `-- --peers` for a comparison with async runtimes.
 
 mod contestants;
 mod harness;
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
             Workload::Echo { connections: 64 },
             Workload::Echo { connections: 1000 },
         ],
+        peers: true,
         baseline: "epoll",
         floor: "ring",
     })

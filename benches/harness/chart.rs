@@ -1,8 +1,8 @@
 //! The ratios as a picture: one bar per contestant, with its quartiles.
 
-use super::json::result_file;
 use super::schedule::{Outcome, Row};
 use super::statistics::Spread;
+use super::target::result_file;
 use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;

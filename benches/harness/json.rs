@@ -2,19 +2,9 @@
 
 use super::schedule::{Outcome, Row};
 use super::statistics::Spread;
+use super::target::result_file;
 use std::io;
 use std::path::PathBuf;
-
-/// A file for results, below cargo's target directory.
-pub(super) fn result_file(name: &str, extension: &str) -> io::Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    // The program is <target>/<profile>/deps/<name>.
-    let target =
-        program.ancestors().nth(3).ok_or_else(|| io::Error::other("no target directory"))?;
-    let directory = target.join("ringloop-bench");
-    std::fs::create_dir_all(&directory)?;
-    Ok(directory.join(name).with_extension(extension))
-}
 
 pub(super) fn write(name: &str, outcomes: &[Outcome]) -> io::Result<PathBuf> {
     let path = result_file(name, "json")?;

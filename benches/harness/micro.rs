@@ -1,8 +1,8 @@
 //! Things small enough to be timed in this process: each in turn, many times over.
 
-use super::json::result_file;
 use super::progress;
 use super::statistics::Spread;
+use super::target::result_file;
 use std::io;
 
 /// One thing to measure.

@@ -11,7 +11,9 @@
 //! finds the same. That is repeatable to 1 %, even on a busy machine.
 //!
 //! A benchmark is a [`Bench`] and a call of [`run`]. A contestant is one file that implements
-//! [`Contestant`] and one line in `contestants/mod.rs`.
+//! [`Contestant`] and one line in `contestants/mod.rs`. Async runtimes would bring some 200 crates
+//! with them: they are contestants in a package of their own, `benches/peers`, which is built when
+//! `--peers` asks for it.
 
 #![allow(dead_code, reason = "each benchmark program uses its part")]
 
@@ -20,6 +22,7 @@ mod json;
 mod load;
 pub(crate) mod micro;
 mod options;
+pub(crate) mod peers;
 mod progress;
 mod report;
 mod schedule;
@@ -29,6 +32,7 @@ mod slot;
 pub(crate) mod statistics;
 pub(crate) mod sys;
 pub(crate) mod syscalls;
+mod target;
 mod workload;
 
 pub(crate) use workload::{MESSAGE, Workload};
@@ -38,6 +42,7 @@ use shared::Memory;
 use slot::Track;
 use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A server to be measured.
@@ -54,6 +59,16 @@ pub(crate) trait Contestant: Sync {
     ///
     /// Whatever keeps it from serving; the benchmark then ends.
     fn serve(&self, workload: &Workload, listener: TcpListener) -> io::Result<()>;
+
+    /// What to run as this contestant: this program, which finds in its environment what to be, or
+    /// another one that does.
+    ///
+    /// # Errors
+    ///
+    /// There is no telling which program this is.
+    fn program(&self) -> io::Result<PathBuf> {
+        std::env::current_exe()
+    }
 }
 
 /// What one benchmark program compares.
@@ -61,6 +76,8 @@ pub(crate) struct Bench {
     pub(crate) name: &'static str,
     pub(crate) contestants: &'static [&'static dyn Contestant],
     pub(crate) workloads: &'static [Workload],
+    /// Whether `benches/peers` can serve these workloads.
+    pub(crate) peers: bool,
     /// The contestant that everything is compared with.
     pub(crate) baseline: &'static str,
     /// The contestant that nothing of its kind should be able to beat.
@@ -70,7 +87,7 @@ pub(crate) struct Bench {
 /// `main` of a benchmark program, of the measuring process and of the servers alike.
 pub(crate) fn run(bench: &Bench) -> ExitCode {
     let result = match server::requested() {
-        Some(request) => server::serve(bench, &request),
+        Some(request) => server::serve(bench.contestants, &request),
         None => Options::from_args().and_then(|options| compare(bench, &options)),
     };
     match result {
@@ -82,7 +99,24 @@ pub(crate) fn run(bench: &Bench) -> ExitCode {
     }
 }
 
+/// `main` of a program that only serves, for benchmark programs that ask for peers.
+pub(crate) fn run_peers(contestants: &'static [&'static dyn Contestant]) -> ExitCode {
+    let result = match server::requested() {
+        Some(request) => server::serve(contestants, &request),
+        None => peers::list(contestants.iter().map(|peer| (peer.name(), peer.about()))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peers: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn compare(bench: &Bench, options: &Options) -> io::Result<()> {
+    // Builds the peers, which goes faster on all cores.
+    let contestants = options.choose(bench)?;
     sys::raise_fd_limit()?;
     let (server_core, mut load_core) = sys::cores()?;
     if options.one_core {
@@ -91,7 +125,6 @@ fn compare(bench: &Bench, options: &Options) -> io::Result<()> {
     }
     sys::pin(load_core)?;
     let track = Track { server_core, memory: Memory::new()? };
-    let contestants = options.choose(bench);
     let mut outcomes = Vec::new();
     for workload in bench.workloads.iter().filter(|workload| options.wants(workload)) {
         let outcome = schedule::measure(bench, &track, &contestants, workload, options)?;
@@ -99,7 +132,7 @@ fn compare(bench: &Bench, options: &Options) -> io::Result<()> {
         outcomes.push(outcome);
     }
     report::print_legend(&contestants);
-    let name = format!("{}{}", bench.name, if options.one_core { "-one-core" } else { "" });
+    let name = format!("{}{}", bench.name, options.suffix());
     let files = [json::write(&name, &outcomes)?, chart::write(&name, &outcomes)?];
     files.iter().for_each(|file| println!("{}", file.display()));
     Ok(())

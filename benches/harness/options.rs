@@ -1,6 +1,6 @@
 //! The command line.
 
-use super::{Bench, Contestant, Workload};
+use super::{Bench, Contestant, Workload, peers};
 use std::io;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ options, after `cargo bench --bench NAME --`:
   --rounds N         measurements of every contestant (default 15)
   --seconds S        length of a measurement (default 0.3)
   --only A,B         these contestants, with the baseline and the floor
+  --peers            async runtimes, too: builds benches/peers first, which takes minutes once
   --workload W       workloads whose name contains W
   --one-core         server and load share a core and take turns, so that all servers find the
                      same number of events at a time, and only what they do with them differs
@@ -21,6 +22,7 @@ pub(super) struct Options {
     pub(super) warm_up: Duration,
     pub(super) count_syscalls: bool,
     pub(super) one_core: bool,
+    peers: bool,
     only: Option<Vec<String>>,
     workload: Option<String>,
 }
@@ -39,6 +41,7 @@ impl Options {
             warm_up: Duration::from_millis(30),
             count_syscalls: true,
             one_core: false,
+            peers: false,
             only: None,
             workload: None,
         };
@@ -53,6 +56,7 @@ impl Options {
                 "--only" => options.only = Some(value()?.split(',').map(str::to_owned).collect()),
                 "--workload" => options.workload = Some(value()?),
                 "--one-core" => options.one_core = true,
+                "--peers" => options.peers = true,
                 "--no-syscalls" => options.count_syscalls = false,
                 "--help" | "-h" => return Err("help".to_owned()),
                 other => return Err(format!("unknown option {other}")),
@@ -67,17 +71,32 @@ impl Options {
         self.warm_up = Duration::from_millis(15);
     }
 
+    /// Tells results of different kinds apart.
+    pub(super) fn suffix(&self) -> String {
+        let (one_core, peers) = (self.one_core, self.peers);
+        [(one_core, "-one-core"), (peers, "-peers")]
+            .iter()
+            .filter_map(|&(chosen, suffix)| chosen.then_some(suffix))
+            .collect()
+    }
+
     pub(super) fn wants(&self, workload: &Workload) -> bool {
         self.workload.as_ref().is_none_or(|part| workload.to_string().contains(part))
     }
 
-    pub(super) fn choose(&self, bench: &Bench) -> Vec<&'static dyn Contestant> {
+    pub(super) fn choose(&self, bench: &Bench) -> io::Result<Vec<&'static dyn Contestant>> {
         let wanted = |name: &str| {
             name == bench.baseline
                 || name == bench.floor
                 || self.only.as_ref().is_none_or(|only| only.iter().any(|other| other == name))
         };
-        bench.contestants.iter().copied().filter(|contestant| wanted(contestant.name())).collect()
+        let peers = match (self.peers, bench.peers) {
+            (false, _) => Vec::new(),
+            (true, true) => peers::servers()?,
+            (true, false) => return Err(io::Error::other("the peers do not serve this")),
+        };
+        let everybody = bench.contestants.iter().copied().chain(peers);
+        Ok(everybody.filter(|contestant| wanted(contestant.name())).collect())
     }
 }
 

@@ -1,7 +1,8 @@
-//! A contestant in a process of its own: this program again, told by its environment what to be.
+//! A contestant in a process of its own: this program again, or another one, told by its environment
+//! what to be.
 
 use super::shared::{self, Memory};
-use super::{Bench, Contestant, Workload, sys};
+use super::{Contestant, Workload, sys};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -29,9 +30,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         sys::listen(listener.as_fd(), BACKLOG)?;
+        // Connections inherit it, whoever accepts them.
+        sys::set_nodelay(listener.as_fd())?;
         sys::keep_on_exec(listener.as_fd())?;
         let (socket, memory) = (listener.as_raw_fd(), memory.as_raw_fd());
-        let child = Command::new(std::env::current_exe()?)
+        let child = Command::new(contestant.program()?)
             .env(REQUEST, format!("{} {workload} {core} {socket} {memory}", contestant.name()))
             .stdin(Stdio::null())
             .spawn()?;
@@ -81,15 +84,14 @@ pub(super) fn requested() -> Option<Request> {
     })
 }
 
-pub(super) fn serve(bench: &Bench, request: &Request) -> io::Result<()> {
+pub(super) fn serve(contestants: &[&'static dyn Contestant], request: &Request) -> io::Result<()> {
     sys::die_with_parent()?;
     sys::raise_fd_limit()?;
     sys::pin(request.core)?;
     shared::adopt(sys::inherited(request.memory).as_fd())?;
     let listener = TcpListener::from(sys::inherited(request.listener));
     listener.set_nonblocking(true)?;
-    let mut contestants = bench.contestants.iter();
-    match contestants.find(|contestant| contestant.name() == request.contestant) {
+    match contestants.iter().find(|contestant| contestant.name() == request.contestant) {
         Some(contestant) => contestant.serve(&request.workload, listener),
         None => Err(io::Error::other("no such contestant")),
     }

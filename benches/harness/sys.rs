@@ -69,6 +69,17 @@ pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     check(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
 }
 
+/// Has every small write sent at once.
+pub(crate) fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    let (value, size) = (std::ptr::from_ref(&yes).cast(), size_of_val(&yes) as libc::socklen_t);
+    // SAFETY: the value is valid to read, as many bytes as it says.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, value, size)
+    };
+    check(result).map(drop)
+}
+
 /// Lets children inherit a descriptor.
 pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is passed.
