@@ -41,6 +41,9 @@ pub(crate) fn build(program: &str) -> io::Result<Vec<Peer>> {
 
 fn ask(program: &Path) -> io::Result<Vec<Peer>> {
     let output = Command::new(program).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(format!("{} cannot be run", program.display())));
+    }
     let text = String::from_utf8(output.stdout).map_err(io::Error::other)?;
     // The names live as long as those of all other contestants: for ever.
     let lines = text.leak().lines();

@@ -30,8 +30,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         sys::listen(listener.as_fd(), BACKLOG)?;
-        // Connections inherit it, whoever accepts them.
-        sys::set_nodelay(listener.as_fd())?;
+        // What it accepts inherits this.
+        sys::send_without_delay(listener.as_fd())?;
         sys::keep_on_exec(listener.as_fd())?;
         let (socket, memory) = (listener.as_raw_fd(), memory.as_raw_fd());
         let child = Command::new(contestant.program()?)

@@ -69,8 +69,8 @@ pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     check(unsafe { libc::listen(socket.as_raw_fd(), backlog) }).map(drop)
 }
 
-/// Has every small write sent at once.
-pub(crate) fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// Has a socket send at once what it is given (`TCP_NODELAY`).
+pub(crate) fn send_without_delay(socket: BorrowedFd<'_>) -> io::Result<()> {
     let yes: libc::c_int = 1;
     let (value, size) = (std::ptr::from_ref(&yes).cast(), size_of_val(&yes) as libc::socklen_t);
     // SAFETY: the value is valid to read, as many bytes as it says.
