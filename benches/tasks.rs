@@ -4,6 +4,8 @@
 //! comparison with other async runtimes.
 
 mod harness;
+#[path = "tasks/ringloop.rs"]
+mod ringloop;
 #[path = "tasks/mod.rs"]
 mod tasks;
 
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 use tasks::runner::{self, Runner};
 use tasks::{Entry, Workload};
 
-const RUNTIMES: &[Entry] = &[];
+const RUNTIMES: &[Entry] = &[Entry::of::<ringloop::Ringloop>()];
 
 fn main() -> ExitCode {
     let result = match runner::requested() {
@@ -38,10 +40,6 @@ fn compare() -> io::Result<()> {
     let own = RUNTIMES.iter().map(|entry| (entry.name, entry.about, &program));
     let everybody = own.chain(peers.iter().map(|peer| (peer.name, peer.about, &peer.program)));
     let everybody: Vec<_> = everybody.collect();
-    if everybody.is_empty() {
-        println!("nothing to measure without --peers");
-        return Ok(());
-    }
     let runners: io::Result<Vec<_>> =
         everybody.iter().map(|(name, _, program)| Runner::start(name, program)).collect();
     let runners: Vec<_> = runners?.into_iter().map(RefCell::new).collect();
