@@ -25,7 +25,7 @@ const ROUNDS: [usize; 2] = [200, 400];
 
 type Scenario = fn(&IoLoop, usize) -> io::Result<()>;
 
-const SCENARIOS: [(&str, Scenario, Option<u64>); 10] = [
+const SCENARIOS: [(&str, Scenario, Option<u64>); 11] = [
     ("event, level-triggered", level, Some(150)),
     ("the same with a read and a write", level_with_io, None),
     ("event, edge-triggered, with a write", edge, None),
@@ -36,6 +36,7 @@ const SCENARIOS: [(&str, Scenario, Option<u64>); 10] = [
     ("add_handler and remove_handler", registrations, None),
     ("spawn and join a trivial task", spawns, None),
     ("wake and poll a task", wakes, None),
+    ("turn with one task that yields", yields, None),
 ];
 
 fn main() -> io::Result<()> {
@@ -209,6 +210,19 @@ fn spawns(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn yields(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
+    let mut left = rounds * BATCH;
+    let task = poll_fn(move |context| match left {
+        0 => Poll::Ready(()),
+        _ => {
+            left -= 1;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    io_loop.run_sync(|| task, None).map_err(io::Error::other)
 }
 
 /// Wakes by value, as channels and locks do. The tasks pass their waker on in each poll.

@@ -87,6 +87,9 @@ pub(crate) trait Driver {
     /// Makes the kernel let go of every removed poll, without blocking.
     fn flush(&mut self) -> io::Result<()>;
 
+    /// True if a turn that does not wait would do nothing. Costs no system call.
+    fn is_quiet(&mut self) -> bool;
+
     /// Submits what is queued, waits, and replaces `batch`, which still holds what the last turn
     /// reported, with what is ready now.
     fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()>;

@@ -83,6 +83,8 @@ pub(crate) struct Core {
     batch: RefCell<Vec<Readiness>>,
     /// Handlers removed while they run, or while the kernel may pin their files.
     condemned: RefCell<Vec<(RawFd, Rc<dyn Handler>)>>,
+    /// The kernel may pin the file of something removed, or something removed is not dropped yet.
+    unreleased: Cell<bool>,
     running: Cell<bool>,
     pub(super) probe: PollProbe,
     fork: ForkGuard,
@@ -113,6 +115,7 @@ impl Core {
             posted: RefCell::new(Vec::new()),
             batch: RefCell::new(Vec::new()),
             condemned: RefCell::new(Vec::new()),
+            unreleased: Cell::new(false),
             running: Cell::new(false),
             probe: PollProbe::new()?,
             fork,
@@ -157,8 +160,7 @@ impl Core {
             return Ok(());
         }
         while self.run_queued(Mode::Start)? && !done() {
-            self.wait(Mode::Start)?;
-            self.dispatch();
+            self.wait_and_dispatch(Mode::Start)?;
         }
         self.release()
     }
@@ -172,9 +174,25 @@ impl Core {
         };
         let mode = Mode::Turn(wait);
         self.run_queued(mode)?;
-        self.wait(mode)?;
-        self.dispatch();
+        self.wait_and_dispatch(mode)?;
         self.release()
+    }
+
+    #[inline]
+    fn wait_and_dispatch(&self, mode: Mode) -> io::Result<()> {
+        // Where callbacks follow upon callbacks, this is all that there is to do.
+        if self.callbacks.is_empty() || !self.is_quiet() {
+            self.wait(mode)?;
+            self.dispatch();
+        }
+        Ok(())
+    }
+
+    /// True if there is nothing that the kernel has to be told, has to tell, or has told.
+    fn is_quiet(&self) -> bool {
+        !self.unreleased.get()
+            && self.batch.borrow().is_empty()
+            && self.driver().is_ok_and(|mut driver| driver.is_quiet())
     }
 
     /// Runs the callbacks queued and the timeouts due when the turn begins. False if it is the
@@ -187,7 +205,7 @@ impl Core {
         if self.shared.alarm.take_notice() {
             self.collect_posted();
         }
-        if any_due || !self.callbacks.is_empty() {
+        if self.unreleased.get() && (any_due || !self.callbacks.is_empty()) {
             // Peers of what the turn before has closed should not have to wait for them.
             self.release()?;
         }
@@ -284,6 +302,7 @@ impl Core {
             }
             drop(driver);
             if !self.has_condemned() {
+                self.unreleased.set(false);
                 return Ok(());
             }
             self.drop_condemned();
@@ -309,7 +328,11 @@ impl Core {
             // The file may be closed as soon as this returns, and no turn may ever follow.
             pinned = self.driver().is_ok_and(|mut driver| driver.flush().is_err());
         }
-        Some((self.handlers.borrow_mut().remove(fd)?, pinned))
+        let handler = self.handlers.borrow_mut().remove(fd)?;
+        if pinned || handlers::is_running(&handler) {
+            self.unreleased.set(true);
+        }
+        Some((handler, pinned))
     }
 
     pub(super) fn remove(&self, fd: RawFd) -> bool {

@@ -110,7 +110,7 @@ impl Uring {
         Ok(())
     }
 
-    fn is_quiet(&self) -> bool {
+    fn has_let_go(&self) -> bool {
         !self.polls.is_releasing() && !self.wake.armed
     }
 }
@@ -183,6 +183,10 @@ impl Driver for Uring {
         Ok(())
     }
 
+    fn is_quiet(&mut self) -> bool {
+        self.wake.armed && self.polls.is_quiet() && self.ring.is_quiet()
+    }
+
     fn put_back(&mut self, rest: &[Readiness]) {
         self.polls.put_back(rest);
     }
@@ -193,7 +197,7 @@ impl Driver for Uring {
             self.ring.push_cancel(self.wake.token());
         }
         let deadline = sys::monotonic_now() + CLOSE_PATIENCE.as_nanos() as u64;
-        while !self.is_quiet() && sys::monotonic_now() < deadline {
+        while !self.has_let_go() && sys::monotonic_now() < deadline {
             if self.ring.submit_and_wait(Wait::Until(deadline)).is_err() {
                 break;
             }

@@ -250,6 +250,14 @@ impl Polls {
         }));
     }
 
+    /// True if nothing is to be armed, released or reported.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.to_arm.is_empty()
+            && self.to_unpark.is_empty()
+            && !self.has_ready()
+            && !self.is_releasing()
+    }
+
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
