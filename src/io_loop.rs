@@ -12,7 +12,6 @@ use crate::events::{Events, Trigger};
 use crate::handle::LoopHandle;
 use crate::handlers::{self, AddHandlerError};
 use crate::metrics::Metrics;
-use crate::sleepers::Timer;
 use crate::timeouts::TimeoutKey;
 use std::any::TypeId;
 use std::fmt;
@@ -390,8 +389,7 @@ impl IoLoop {
 
     pub(crate) fn insert_timeout(&self, deadline: u64, callback: Box<dyn Callback>) -> Timeout {
         let usable = self.core.is_usable();
-        let timer = Timer::Call(callback);
-        let key = usable.then(|| self.core.timeouts.borrow_mut().insert(deadline, timer));
+        let key = usable.then(|| self.core.timeouts.borrow_mut().insert(deadline, callback));
         Timeout { loop_id: self.core.id, key }
     }
 

@@ -1,20 +1,39 @@
 //! Timeouts that wake something up instead of calling back.
 
 use crate::callbacks::Callback;
+use crate::io_loop::Core;
+use crate::report::{CallbackKind, Origin};
 use slab::Slab;
+use std::ptr;
 use std::task::Waker;
-
-/// What a timeout does when it is due.
-///
-/// No larger than a callback, which is why wakers are kept elsewhere.
-pub(crate) enum Timer {
-    Call(Box<dyn Callback>),
-    Wake(Sleeper),
-}
 
 /// Names one that sleeps, until it is [removed](Sleepers::remove).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sleeper(u32);
+
+impl Sleeper {
+    /// A callback that rouses it. Nothing is allocated: a box of a type without size is but an
+    /// address, and that says who it is.
+    pub(crate) fn alarm(self) -> Box<dyn Callback> {
+        let address = ptr::without_provenance_mut::<Ring>(self.0 as usize + 1);
+        // SAFETY: `Ring` has no size, so that a box of it may have any address that is not null and
+        // aligned, and an alignment of one.
+        unsafe { Box::from_raw(address) }
+    }
+}
+
+/// See [`Sleeper::alarm`].
+struct Ring;
+
+impl Callback for Ring {
+    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
+        core.rouse(Sleeper((Box::into_raw(self).addr() - 1) as u32));
+    }
+
+    fn origin(&self, _kind: CallbackKind) -> Origin {
+        Origin::of_loop()
+    }
+}
 
 /// The wakers of those that sleep. `None` when the time has come.
 #[derive(Default)]
@@ -46,15 +65,5 @@ impl Sleepers {
     /// The waker, for the caller to drop, if the time has not come.
     pub(crate) fn remove(&mut self, Sleeper(key): Sleeper) -> Option<Waker> {
         self.wakers.try_remove(key as usize)?
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timer_is_no_larger_than_a_callback() {
-        assert_eq!(size_of::<Timer>(), size_of::<Box<dyn Callback>>());
     }
 }

@@ -3,10 +3,10 @@
 //! User code runs, and user values are dropped, with nothing borrowed.
 
 mod dispatch;
+mod sleeps;
 mod tasks;
-mod timers;
 
-pub(crate) use self::timers::Nap;
+pub(crate) use self::sleeps::Nap;
 
 use self::tasks::EndOfTask;
 use crate::builder::Builder;
@@ -22,7 +22,7 @@ use crate::handle::{Posted, Shared};
 use crate::handlers::{self, Handler, Handlers};
 use crate::metrics::Metrics;
 use crate::report::{CallbackKind, Origin, Watch};
-use crate::sleepers::{Sleepers, Timer};
+use crate::sleepers::Sleepers;
 use crate::sys::{BareFd, PollProbe};
 use crate::task::registry::Tasks;
 use crate::timeouts::Timeouts;
@@ -68,7 +68,7 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) callbacks: CallbackQueue,
     pub(crate) tasks: Rc<Tasks>,
-    pub(super) timeouts: RefCell<Timeouts<Timer>>,
+    pub(super) timeouts: RefCell<Timeouts<Box<dyn Callback>>>,
     sleepers: RefCell<Sleepers>,
     /// Made when it is needed.
     executor: RefCell<Option<Rc<dyn Executor>>>,
@@ -216,8 +216,9 @@ impl Core {
             self.run_next(next);
             self.check_fork()?;
         }
-        while let Some(timer) = self.take_due() {
-            self.fire(timer);
+        while let Some(timeout) = self.take_due() {
+            add(&self.counts.timeouts, 1);
+            timeout.run(CallbackKind::Timeout, self);
             self.check_fork()?;
         }
         Ok(mode != Mode::Start || !self.shared.take_stop())
@@ -229,7 +230,7 @@ impl Core {
         !timeouts.is_empty() && timeouts.collect_due(self.clock.now())
     }
 
-    fn take_due(&self) -> Option<Timer> {
+    fn take_due(&self) -> Option<Box<dyn Callback>> {
         self.timeouts.borrow_mut().take_due()
     }
 
@@ -379,10 +380,7 @@ impl Core {
         let callbacks = iter::from_fn(|| callbacks.borrow_mut().pop_front());
         let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
-        let timeouts = timeouts.into_iter().filter_map(|timer| match timer {
-            Timer::Call(next) => Some(callback(next, CallbackKind::Timeout)),
-            Timer::Wake(_) => None,
-        });
+        let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
         let rest = [Doomed::Sleepers(self.sleepers.take()), Doomed::Executor(self.executor.take())];
         let rest = rest.map(|rest| (Origin::of_loop(), rest));
         self.watch.drop_all(tasks.chain(handlers).chain(callbacks).chain(timeouts).chain(rest));

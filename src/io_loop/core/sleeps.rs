@@ -1,10 +1,10 @@
-//! Timeouts as they fire, and sleeps, which are timeouts that wake.
+//! Sleeps: timeouts that wake somebody up.
 
-use super::{Core, add};
+use super::Core;
 use crate::clock::Deadline;
 use crate::error::LoopError;
-use crate::report::{CallbackKind, Origin};
-use crate::sleepers::{Sleeper, Timer};
+use crate::report::Origin;
+use crate::sleepers::Sleeper;
 use crate::timeouts::TimeoutKey;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -17,16 +17,8 @@ pub(crate) struct Nap {
 }
 
 impl Core {
-    #[inline]
-    pub(super) fn fire(&self, timer: Timer) {
-        add(&self.counts.timeouts, 1);
-        match timer {
-            Timer::Call(callback) => callback.run(CallbackKind::Timeout, self),
-            Timer::Wake(sleeper) => self.rouse(sleeper),
-        }
-    }
-
-    fn rouse(&self, sleeper: Sleeper) {
+    /// Wakes one whose time has come.
+    pub(crate) fn rouse(&self, sleeper: Sleeper) {
         let waker = self.sleepers.borrow_mut().rouse(sleeper);
         if let Some(waker) = waker {
             // Wakers of other executors are user code.
@@ -43,7 +35,7 @@ impl Core {
         // User code.
         let waker = waker.clone();
         let sleeper = self.sleepers.borrow_mut().insert(waker);
-        let timeout = self.timeouts.borrow_mut().insert(deadline, Timer::Wake(sleeper));
+        let timeout = self.timeouts.borrow_mut().insert(deadline, sleeper.alarm());
         Ok(Nap { sleeper, timeout })
     }
 
@@ -69,8 +61,8 @@ impl Core {
     pub(crate) fn end_nap(&self, Nap { sleeper, timeout }: Nap) {
         let waker = self.sleepers.borrow_mut().remove(sleeper);
         if waker.is_some() {
-            let timer = self.timeouts.borrow_mut().cancel(timeout);
-            debug_assert!(matches!(timer, Some(Timer::Wake(own)) if own == sleeper));
+            let alarm = self.timeouts.borrow_mut().cancel(timeout);
+            drop(alarm);
         }
     }
 }
