@@ -77,6 +77,7 @@ pub(crate) struct Core {
     pub(crate) watch: Watch,
     /// `None` once the loop is closed.
     driver: RefCell<Option<Box<dyn Driver>>>,
+    closed: Cell<bool>,
     /// Room for what has been posted.
     posted: RefCell<Vec<Posted>>,
     /// What has been found ready in this turn.
@@ -112,6 +113,7 @@ impl Core {
             clock,
             watch: Watch::new(builder.panics, builder.panic_hook, builder.slow),
             driver: RefCell::new(Some(Box::new(driver))),
+            closed: Cell::new(false),
             posted: RefCell::new(Vec::new()),
             batch: RefCell::new(Vec::new()),
             condemned: RefCell::new(Vec::new()),
@@ -124,9 +126,10 @@ impl Core {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.driver.borrow().is_none()
+        self.closed.get()
     }
 
+    #[inline]
     pub(super) fn is_usable(&self) -> bool {
         !self.fork.is_forked() && !self.is_closed()
     }
@@ -355,6 +358,7 @@ impl Core {
         let Some(mut driver) = self.driver.take() else {
             return Ok(());
         };
+        self.closed.set(true);
         driver.close();
         self.shared.take_stop();
         self.drop_contents(all_fds);

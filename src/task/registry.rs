@@ -67,7 +67,6 @@ impl Tasks {
     }
 
     /// Makes a task that the caller ends at once.
-    #[cold]
     pub(crate) fn still_born<F, T, M>(
         self: &Rc<Self>,
         shared: &Arc<Shared>,

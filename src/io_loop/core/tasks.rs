@@ -28,10 +28,20 @@ impl Core {
             self.callbacks.push(Queued::Task(runnable));
             handle
         } else {
-            let (runnable, handle) = self.tasks.still_born(&self.shared, source, future, finish);
-            self.end_task(runnable, Failure::Closed);
-            handle
+            self.refuse(source, future, finish)
         }
+    }
+
+    #[cold]
+    fn refuse<F, T, M>(&self, source: Source, future: F, finish: M) -> JoinHandle<T>
+    where
+        F: Future + 'static,
+        T: 'static,
+        M: Fn(F::Output) -> Result<T, Failure> + 'static,
+    {
+        let (runnable, handle) = self.tasks.still_born(&self.shared, source, future, finish);
+        self.end_task(runnable, Failure::Closed);
+        handle
     }
 
     /// The executor, which may have to be made; none on a loop that is closed, or the parent's.
