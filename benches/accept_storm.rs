@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         name: "accept_storm",
         contestants: contestants::READINESS,
         workloads: &[Workload::AcceptClose, Workload::AcceptReplyClose],
+        more: &[],
+        slot: 200,
         peers: true,
         baseline: "epoll",
         floor: "ring",

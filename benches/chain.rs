@@ -18,6 +18,8 @@ fn main() -> ExitCode {
             Workload::Chain { pairs: 100, active: 100 },
             Workload::Chain { pairs: 5000, active: 1000 },
         ],
+        more: &[],
+        slot: 300,
         peers: false,
         baseline: "epoll",
         floor: "ring",

@@ -1,7 +1,7 @@
 //! The application that every contestant serves: what to do with a descriptor that is ready.
 
 use crate::harness::shared::Counter;
-use crate::harness::{MESSAGE, Workload};
+use crate::harness::{LONGEST, Workload};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -57,10 +57,10 @@ impl AsRawFd for Source {
 pub(crate) struct App {
     workload: Workload,
     reading: Reading,
-    buffer: [u8; 4096],
+    buffer: Vec<u8>,
     /// The writing ends of the chain.
     writers: Vec<UnixStream>,
-    operations: Counter,
+    operations: Messages,
 }
 
 impl App {
@@ -73,9 +73,9 @@ impl App {
         let mut app = App {
             workload: *workload,
             reading,
-            buffer: [0; 4096],
+            buffer: vec![0; LONGEST],
             writers: Vec::new(),
-            operations: Counter::of_this_server(),
+            operations: Messages::of(workload),
         };
         let sources = match *workload {
             Workload::Chain { pairs, active } => app.chain(pairs, active)?,
@@ -149,7 +149,7 @@ impl App {
                 Ok(false) => return Next::Wait(WRITE),
                 Err(_) => return Next::Close,
             }
-            self.operations.add((length / MESSAGE) as u64);
+            self.operations.received(length);
             if self.workload == Workload::AcceptReplyClose {
                 return Next::Close;
             }
@@ -182,6 +182,34 @@ impl App {
                 return Ok(Next::Wait(READ));
             }
         }
+    }
+}
+
+/// Counts messages by their bytes, whoever they are from.
+pub(crate) struct Messages {
+    size: usize,
+    partial: usize,
+    counter: Counter,
+}
+
+impl Messages {
+    pub(crate) fn of(workload: &Workload) -> Messages {
+        let counter = Counter::of_this_server();
+        Messages { size: workload.message(), partial: 0, counter }
+    }
+
+    #[inline]
+    pub(crate) fn received(&mut self, length: usize) {
+        self.partial += length;
+        if self.partial >= self.size {
+            self.counter.add((self.partial / self.size) as u64);
+            self.partial %= self.size;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.counter.add(count);
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) mod syscalls;
 mod target;
 mod workload;
 
-pub(crate) use workload::{MESSAGE, Workload};
+pub(crate) use workload::{LONGEST, MESSAGE, Workload};
 
 use options::Options;
 use shared::Memory;
@@ -76,6 +76,10 @@ pub(crate) struct Bench {
     pub(crate) name: &'static str,
     pub(crate) contestants: &'static [&'static dyn Contestant],
     pub(crate) workloads: &'static [Workload],
+    /// More workloads, which are measured on demand.
+    pub(crate) more: &'static [Workload],
+    /// Length of a measurement in milliseconds.
+    pub(crate) slot: u64,
     /// Whether `benches/peers` can serve these workloads.
     pub(crate) peers: bool,
     /// The contestant that everything is compared with.
@@ -88,7 +92,7 @@ pub(crate) struct Bench {
 pub(crate) fn run(bench: &Bench) -> ExitCode {
     let result = match server::requested() {
         Some(request) => server::serve(bench.contestants, &request),
-        None => Options::from_args().and_then(|options| compare(bench, &options)),
+        None => Options::from_args(bench).and_then(|options| compare(bench, &options)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,7 +130,7 @@ fn compare(bench: &Bench, options: &Options) -> io::Result<()> {
     sys::pin(load_core)?;
     let track = Track { server_core, memory: Memory::new()? };
     let mut outcomes = Vec::new();
-    for workload in bench.workloads.iter().filter(|workload| options.wants(workload)) {
+    for workload in options.workloads(bench) {
         let outcome = schedule::measure(bench, &track, &contestants, workload, options)?;
         report::print(&outcome);
         outcomes.push(outcome);

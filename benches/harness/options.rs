@@ -8,10 +8,11 @@ const USAGE: &str = "\
 options, after `cargo bench --bench NAME --`:
   --quick            fewer and shorter slots: a rough answer in seconds
   --rounds N         measurements of every contestant (default 15)
-  --seconds S        length of a measurement (default 0.3)
+  --seconds S        length of a measurement (default 0.1 to 0.3)
   --only A,B         these contestants, with the baseline and the floor
   --peers            async runtimes, too: builds benches/peers first, which takes minutes once
-  --workload W       workloads whose name contains W
+  --workload W       workloads whose name contains W, of all there are
+  --all              all workloads there are, not the usual ones
   --one-core         server and load share a core and take turns, so that all servers find the
                      same number of events at a time, and only what they do with them differs
   --no-syscalls      do not count system calls";
@@ -25,25 +26,27 @@ pub(super) struct Options {
     peers: bool,
     only: Option<Vec<String>>,
     workload: Option<String>,
+    all: bool,
 }
 
 impl Options {
-    pub(super) fn from_args() -> io::Result<Options> {
-        Options::parse(std::env::args().skip(1)).map_err(|message| {
+    pub(super) fn from_args(bench: &Bench) -> io::Result<Options> {
+        Options::parse(bench, std::env::args().skip(1)).map_err(|message| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{message}\n{USAGE}"))
         })
     }
 
-    fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    fn parse(bench: &Bench, mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
             rounds: 15,
-            slot: Duration::from_millis(300),
+            slot: Duration::from_millis(bench.slot),
             warm_up: Duration::from_millis(30),
             count_syscalls: true,
             one_core: false,
             peers: false,
             only: None,
             workload: None,
+            all: false,
         };
         while let Some(argument) = args.next() {
             let mut value = || args.next().ok_or(format!("{argument} wants a value"));
@@ -55,6 +58,7 @@ impl Options {
                 "--seconds" => options.slot = Duration::from_secs_f64(number(&value()?)?),
                 "--only" => options.only = Some(value()?.split(',').map(str::to_owned).collect()),
                 "--workload" => options.workload = Some(value()?),
+                "--all" => options.all = true,
                 "--one-core" => options.one_core = true,
                 "--peers" => options.peers = true,
                 "--no-syscalls" => options.count_syscalls = false,
@@ -66,9 +70,9 @@ impl Options {
     }
 
     fn hurry(&mut self) {
-        self.rounds = 5;
-        self.slot = Duration::from_millis(100);
-        self.warm_up = Duration::from_millis(15);
+        self.rounds = 3;
+        self.slot = Duration::from_millis(30);
+        self.warm_up = Duration::from_millis(10);
     }
 
     /// Tells results of different kinds apart.
@@ -80,8 +84,12 @@ impl Options {
             .collect()
     }
 
-    pub(super) fn wants(&self, workload: &Workload) -> bool {
-        self.workload.as_ref().is_none_or(|part| workload.to_string().contains(part))
+    pub(super) fn workloads(&self, bench: &Bench) -> Vec<&'static Workload> {
+        let more = if self.all || self.workload.is_some() { bench.more } else { &[] };
+        let named = |workload: &&Workload| {
+            self.workload.as_ref().is_none_or(|part| workload.to_string().contains(part))
+        };
+        bench.workloads.iter().chain(more).filter(named).collect()
     }
 
     pub(super) fn choose(&self, bench: &Bench) -> io::Result<Vec<&'static dyn Contestant>> {

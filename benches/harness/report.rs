@@ -7,7 +7,7 @@ use super::statistics::Spread;
 pub(super) fn print(outcome: &Outcome) {
     println!("{} ({} rounds)", outcome.workload.title(), outcome.rounds);
     println!(
-        "{:<14} {:>10} {:>9} {:>9}   {:<20} {:<20}",
+        "{:<16} {:>10} {:>9} {:>9}   {:<20} {:<20}",
         "",
         format!("{}s/s", outcome.workload.operation()).replace(' ', "-"),
         "CPU µs",
@@ -21,7 +21,7 @@ pub(super) fn print(outcome: &Outcome) {
 
 fn line(row: &Row) -> String {
     format!(
-        "{:<14} {:>10.0} {:>9.3} {:>9}   {:<20} {:<20}",
+        "{:<16} {:>10.0} {:>9.3} {:>9}   {:<20} {:<20}",
         row.name,
         row.rate.median,
         row.cost.median,
@@ -42,7 +42,7 @@ fn ratio(spread: Option<Spread>) -> String {
 
 pub(super) fn print_legend(contestants: &[&dyn Contestant]) {
     for contestant in contestants {
-        println!("{:<14} {}", contestant.name(), contestant.about());
+        println!("{:<16} {}", contestant.name(), contestant.about());
     }
     println!(
         "\nCPU and system calls are the server's, per operation. Ratios are medians of the ratios of\n\

@@ -71,12 +71,26 @@ pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
 
 /// Has a socket send at once what it is given (`TCP_NODELAY`).
 pub(crate) fn send_without_delay(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let yes: libc::c_int = 1;
-    let (value, size) = (std::ptr::from_ref(&yes).cast(), size_of_val(&yes) as libc::socklen_t);
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, &1)
+}
+
+/// Has a socket, when it is closed, end its connection so that nothing of it stays behind.
+pub(crate) fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
+}
+
+/// Sets an option of a socket to a C value.
+fn set_option<T>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let (fd, size) = (socket.as_raw_fd(), size_of::<T>() as libc::socklen_t);
     // SAFETY: the value is valid to read, as many bytes as it says.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, value, size)
-    };
+    let result =
+        unsafe { libc::setsockopt(fd, level, option, std::ptr::from_ref(value).cast(), size) };
     check(result).map(drop)
 }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 /// Bytes of a request, and of its response.
 pub(crate) const MESSAGE: usize = 64;
+/// Bytes of the longest message there is.
+pub(crate) const LONGEST: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Workload {
@@ -12,19 +14,26 @@ pub(crate) enum Workload {
     AcceptClose,
     /// Connections with one request, one response, and closed by the server then.
     AcceptReplyClose,
-    /// Connections that each send a message whenever the last one has come back.
-    Echo { connections: usize },
+    /// Connections that each keep `depth` messages of `size` bytes under way: whenever one has come
+    /// back, they send another.
+    Echo { connections: usize, size: usize, depth: usize },
     /// Socket pairs in a circle, through which `active` bytes are handed on for ever.
     Chain { pairs: usize, active: usize },
 }
 
 impl Workload {
+    pub(crate) const fn echo(connections: usize, size: usize, depth: usize) -> Workload {
+        Workload::Echo { connections, size, depth }
+    }
+
     pub(crate) fn title(&self) -> String {
         match *self {
             Workload::AcceptClose => "connect, accept, close".to_owned(),
             Workload::AcceptReplyClose => "connect, request, response, close".to_owned(),
-            Workload::Echo { connections } => {
-                format!("echo of {MESSAGE} bytes, {connections} connections")
+            Workload::Echo { connections, size, depth } => {
+                let under_way =
+                    if depth > 1 { format!(", {depth} at a time") } else { String::new() };
+                format!("echo of {size} bytes{under_way}, {connections} connections")
             }
             Workload::Chain { pairs, active } => {
                 format!("chain of {pairs} socket pairs, {active} active")
@@ -40,6 +49,14 @@ impl Workload {
             Workload::Chain { .. } => "event",
         }
     }
+
+    /// Bytes of a message.
+    pub(crate) fn message(&self) -> usize {
+        match *self {
+            Workload::Echo { size, .. } => size,
+            _ => MESSAGE,
+        }
+    }
 }
 
 /// How the workload is named on the command line.
@@ -48,7 +65,9 @@ impl fmt::Display for Workload {
         match *self {
             Workload::AcceptClose => f.write_str("accept-close"),
             Workload::AcceptReplyClose => f.write_str("accept-reply-close"),
-            Workload::Echo { connections } => write!(f, "echo-{connections}"),
+            Workload::Echo { connections, size, depth } => {
+                write!(f, "echo-{connections}-{size}-{depth}")
+            }
             Workload::Chain { pairs, active } => write!(f, "chain-{pairs}-{active}"),
         }
     }
@@ -65,7 +84,9 @@ impl FromStr for Workload {
         match (name, kind, numbers.as_slice()) {
             ("accept-close", ..) => Ok(Workload::AcceptClose),
             ("accept-reply-close", ..) => Ok(Workload::AcceptReplyClose),
-            (_, Some("echo"), &[connections]) => Ok(Workload::Echo { connections }),
+            (_, Some("echo"), &[connections, size, depth]) if size <= LONGEST => {
+                Ok(Workload::Echo { connections, size, depth })
+            }
             (_, Some("chain"), &[pairs, active]) => Ok(Workload::Chain { pairs, active }),
             _ => Err(unknown()),
         }

@@ -18,8 +18,12 @@ pub(super) fn prepare(workload: &Workload, server: SocketAddr) -> io::Result<Box
     Ok(match *workload {
         Workload::AcceptClose => Box::new(storm::Storm::new(server, false)?),
         Workload::AcceptReplyClose => Box::new(storm::Storm::new(server, true)?),
-        Workload::Echo { connections: 1 } => Box::new(echo::Single::new(server)?),
-        Workload::Echo { connections } => Box::new(echo::Many::new(server, connections)?),
+        Workload::Echo { connections: 1, size, depth: 1 } => {
+            Box::new(echo::Single::new(server, size)?)
+        }
+        Workload::Echo { connections, size, depth } => {
+            Box::new(echo::Many::new(server, connections, size, depth)?)
+        }
         Workload::Chain { .. } => Box::new(Idle),
     })
 }

@@ -4,7 +4,7 @@ use super::{Load, sys};
 use crate::harness::MESSAGE;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Connections under way at the same time.
@@ -25,34 +25,25 @@ impl Storm {
     fn open(&self) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.server)?;
         if self.asks {
+            stream.set_nodelay(true)?;
             stream.write_all(&REQUEST)?;
         }
         Ok(stream)
     }
 
     fn finish(&self, mut stream: TcpStream) -> io::Result<()> {
-        let expected = if self.asks { MESSAGE } else { 0 };
-        let mut received = 0;
+        let expected: &[u8] = if self.asks { &REQUEST } else { &[] };
+        let (mut answer, mut received) = ([0; MESSAGE + 1], 0);
         loop {
-            match stream.read(&mut [0; 2 * MESSAGE])? {
-                0 if received == expected => return reset(&stream),
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            match stream.read(&mut answer[received..])? {
+                0 if answer[..received] == *expected => {
+                    return sys::reset_on_close(stream.as_fd());
+                }
+                0 => return Err(io::Error::other("a wrong answer")),
                 length => received += length,
             }
         }
     }
-}
-
-/// Ends the connection so that nothing of it, and no port, stays behind for a minute.
-fn reset(stream: &TcpStream) -> io::Result<()> {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let (value, size) =
-        (std::ptr::from_ref(&linger).cast(), size_of_val(&linger) as libc::socklen_t);
-    // SAFETY: the value is valid to read, as many bytes as it says.
-    let result = unsafe {
-        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size)
-    };
-    sys::check(result).map(drop)
 }
 
 impl Load for Storm {

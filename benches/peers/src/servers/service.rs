@@ -1,7 +1,7 @@
 //! What is asked of all servers alike.
 
+use crate::harness::Workload;
 use crate::harness::shared::Counter;
-use crate::harness::{MESSAGE, Workload};
 use std::io;
 
 /// Bytes to read at a time, if messages are not longer.
@@ -31,7 +31,7 @@ impl Service {
             Workload::Echo { .. } => Manner::Echo,
             Workload::Chain { .. } => return Err(io::Error::other("the peers do not serve this")),
         };
-        Ok(Service { manner, message: MESSAGE })
+        Ok(Service { manner, message: workload.message() })
     }
 
     /// Bytes to read at a time.
