@@ -12,7 +12,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::run(&Bench {
         name: "accept_storm",
-        contestants: contestants::READINESS,
+        contestants: contestants::SERVERS,
         workloads: &[Workload::AcceptClose, Workload::AcceptReplyClose],
         more: &[],
         slot: 200,

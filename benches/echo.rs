@@ -44,7 +44,7 @@ const MORE: &[Workload] = &[
 fn main() -> ExitCode {
     harness::run(&Bench {
         name: "echo",
-        contestants: contestants::READINESS,
+        contestants: contestants::SERVERS,
         workloads: USUAL,
         more: MORE,
         slot: 100,

@@ -109,6 +109,17 @@ impl RawRing {
         Ok(())
     }
 
+    /// Submits what is queued if there is not room for this many entries.
+    #[inline]
+    pub(crate) fn make_room(&mut self, entries: usize) -> io::Result<()> {
+        let queue = self.io.submission();
+        if queue.capacity() - queue.len() >= entries {
+            return Ok(());
+        }
+        drop(queue);
+        self.enter(0, 0, std::ptr::null(), 0)
+    }
+
     #[inline]
     fn enter(
         &mut self,
