@@ -30,6 +30,7 @@ pub struct Builder {
     pub(crate) panics: Panics,
     pub(crate) panic_hook: Option<PanicHook>,
     pub(crate) slow: Option<(Duration, SlowHook)>,
+    pub(crate) virtual_time: bool,
 }
 
 impl Builder {
@@ -41,6 +42,7 @@ impl Builder {
             panics: Panics::Catch,
             panic_hook: None,
             slow: None,
+            virtual_time: false,
         }
     }
 
@@ -103,6 +105,55 @@ impl Builder {
         self
     }
 
+    /// Gives the loop a clock of its own, for tests: it stands still while the loop has anything to
+    /// do, and when there is nothing, it jumps to the next deadline. A test of a schedule of hours
+    /// takes milliseconds, and comes out the same every time.
+    ///
+    /// Everything of the loop's goes by that clock: [`IoLoop::time`], timeouts,
+    /// [`PeriodicCallback`](crate::PeriodicCallback), the [`time`](crate::time) module, and the
+    /// limits of [`turn`](IoLoop::turn) and [`run_sync`](IoLoop::run_sync). It begins at the present.
+    /// `Instant::now()` is not it, nor is the time of another loop, and
+    /// [`slow_callback`](Self::slow_callback) keeps measuring real time.
+    ///
+    /// The clock jumps at the end of a turn, if
+    ///
+    /// * no callback is queued, and no task is woken,
+    /// * nothing was posted from another thread, and nobody has asked for a stop,
+    /// * the kernel, asked without waiting, reports no fd: a handler that leaves its fd ready holds
+    ///   the time still, as a callback does that adds itself again,
+    /// * no function of [`run_in_executor`](IoLoop::run_in_executor) is under way whose task is
+    ///   not done: the loop waits for it, for as long as it really takes. One that itself waits
+    ///   for a timeout of the loop waits for ever.
+    ///
+    /// It jumps to the earliest deadline, or the limit of `turn` if that is earlier, and never back;
+    /// what is due then runs in the next turn. If there is neither, the loop waits until something
+    /// happens, as any loop does. [`IoLoop::advance`] moves the clock by hand.
+    ///
+    /// The loop cannot know of what else goes on outside of it: threads that will post, other
+    /// processes, a network. It does not wait for them, and by the time they are heard of, the
+    /// clock may have jumped: a [`timeout`](crate::time::timeout) for a reply from outside is over at
+    /// once. Keep both ends of a connection on the loop, and give threads their work with
+    /// `run_in_executor`.
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, time};
+    /// use std::time::Duration;
+    ///
+    /// let hour = Duration::from_secs(3600);
+    /// let io_loop = IoLoop::builder().virtual_time().build()?;
+    /// let began = io_loop.time();
+    /// io_loop.call_later(hour, move || {
+    ///     assert_eq!(IoLoop::current().time(), began + hour);
+    /// });
+    /// io_loop.run_sync(|| time::sleep(3 * hour), None)?;
+    /// assert_eq!(io_loop.time(), began + 3 * hour);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn virtual_time(mut self) -> Builder {
+        self.virtual_time = true;
+        self
+    }
+
     /// Builds the loop, for this thread.
     ///
     /// # Errors
@@ -130,6 +181,7 @@ impl fmt::Debug for Builder {
             .field("without", &self.without)
             .field("panics", &self.panics)
             .field("slow_callback", &self.slow.as_ref().map(|(limit, _)| limit))
+            .field("virtual_time", &self.virtual_time)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,12 @@
-//! The loop's clock: `CLOCK_MONOTONIC`, in nanoseconds inside, as `Instant` outside.
+//! The loop's clock, in nanoseconds inside, as `Instant` outside: `CLOCK_MONOTONIC`, or a virtual one.
 
 use crate::sys;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// A deadline beyond this (292 years after boot) is no deadline.
+pub(crate) const END_OF_TIME: u64 = i64::MAX as u64;
 
 /// When a timeout is due: at an [`Instant`], or a [`Duration`] from now.
 ///
@@ -36,11 +41,21 @@ impl From<Duration> for Deadline {
     }
 }
 
-/// Two readings of one clock, taken one right after the other.
-#[derive(Clone, Copy, Debug)]
+/// What the loop goes by: the monotonic clock, or one that moves only when it is told to.
+#[derive(Debug)]
 pub(crate) struct Clock {
+    // Two readings of the monotonic clock, taken one right after the other.
     instant: Instant,
     nanos: u64,
+    virtual_time: Option<Rc<VirtualTime>>,
+}
+
+/// A time that stands still by itself.
+#[derive(Debug)]
+struct VirtualTime {
+    now: Cell<u64>,
+    /// What the clock waits for.
+    holds: Cell<usize>,
 }
 
 impl Clock {
@@ -48,11 +63,49 @@ impl Clock {
         // In this order: an `Instant` turned into nanoseconds comes out late by the time between
         // the two readings, never early.
         let instant = Instant::now();
-        Clock { instant, nanos: sys::monotonic_now() }
+        Clock { instant, nanos: sys::monotonic_now(), virtual_time: None }
     }
 
+    /// One that stands at the present.
+    pub(crate) fn with_virtual_time() -> Clock {
+        let clock = Clock::new();
+        let time = VirtualTime { now: Cell::new(clock.nanos), holds: Cell::new(0) };
+        Clock { virtual_time: Some(Rc::new(time)), ..clock }
+    }
+
+    #[inline]
     pub(crate) fn now(&self) -> u64 {
-        sys::monotonic_now()
+        match &self.virtual_time {
+            None => sys::monotonic_now(),
+            Some(time) => time.now.get(),
+        }
+    }
+
+    pub(crate) fn instant(&self) -> Instant {
+        match &self.virtual_time {
+            None => Instant::now(),
+            Some(time) => self.instant + Duration::from_nanos(time.now.get() - self.nanos),
+        }
+    }
+
+    pub(crate) fn is_virtual(&self) -> bool {
+        self.virtual_time.is_some()
+    }
+
+    /// Moves a virtual clock on. It never goes back, nor beyond the end of time.
+    pub(crate) fn move_on(&self, to: u64) {
+        if let Some(time) = &self.virtual_time {
+            time.now.set(to.max(time.now.get()).min(END_OF_TIME - 1));
+        }
+    }
+
+    /// Keeps a virtual clock where it is until the hold is dropped. A real one cannot be held.
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        self.virtual_time.clone().map(Hold::new)
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.virtual_time.as_ref().is_some_and(|time| time.holds.get() > 0)
     }
 
     /// Deadlines out of reach come out as the end of time.
@@ -66,6 +119,23 @@ impl Clock {
                 }
             },
         }
+    }
+}
+
+/// See [`Clock::hold`].
+#[derive(Debug)]
+pub(crate) struct Hold(Rc<VirtualTime>);
+
+impl Hold {
+    fn new(time: Rc<VirtualTime>) -> Hold {
+        time.holds.set(time.holds.get() + 1);
+        Hold(time)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.holds.set(self.0.holds.get() - 1);
     }
 }
 
@@ -93,5 +163,39 @@ mod tests {
     fn what_is_out_of_reach_is_the_end_of_time() {
         let clock = Clock::new();
         assert_eq!(clock.nanos(Deadline::After(Duration::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn a_virtual_clock_moves_when_it_is_told_to_and_never_back() {
+        let clock = Clock::with_virtual_time();
+        let (now, instant) = (clock.now(), clock.instant());
+        while sys::monotonic_now() == now {}
+        assert_eq!((clock.now(), clock.instant()), (now, instant));
+        clock.move_on(now + 7);
+        clock.move_on(now + 3);
+        assert_eq!(clock.now(), now + 7);
+        assert_eq!(clock.instant(), instant + Duration::from_nanos(7));
+        clock.move_on(u64::MAX);
+        assert_eq!(clock.now(), END_OF_TIME - 1);
+    }
+
+    #[test]
+    fn instants_of_a_virtual_clock_are_its_nanoseconds() {
+        let clock = Clock::with_virtual_time();
+        assert_eq!(clock.nanos(Deadline::At(clock.instant())), clock.now());
+        clock.move_on(clock.now() + 12_345);
+        assert_eq!(clock.nanos(Deadline::At(clock.instant())), clock.now());
+    }
+
+    #[test]
+    fn a_clock_is_held_until_the_last_hold_is_dropped() {
+        assert!(Clock::new().hold().is_none());
+        let clock = Clock::with_virtual_time();
+        let holds = [clock.hold(), clock.hold()];
+        for hold in holds {
+            assert!(clock.is_held());
+            drop(hold);
+        }
+        assert!(!clock.is_held());
     }
 }

@@ -178,9 +178,49 @@ impl IoLoop {
         self.core.close(all_fds)
     }
 
-    /// The time by the loop's clock, which is monotonic: `Instant::now()`.
+    /// The time by the loop's clock, which is monotonic: `Instant::now()`, or with
+    /// [`Builder::virtual_time`] where that clock stands.
     pub fn time(&self) -> Instant {
-        Instant::now()
+        self.core.clock.instant()
+    }
+
+    /// Moves a virtual clock on by `time`, as if the code that calls this took that long.
+    ///
+    /// What becomes due by that runs in the next turn, earliest first. See
+    /// [`Builder::virtual_time`].
+    ///
+    /// # Panics
+    ///
+    /// If the loop's clock is the real one.
+    ///
+    /// # Examples
+    ///
+    /// A callback that takes longer than its period skips calls:
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, PeriodicCallback};
+    /// use std::time::Duration;
+    ///
+    /// let io_loop = IoLoop::builder().virtual_time().build()?;
+    /// let began = io_loop.time();
+    /// let slow = PeriodicCallback::new(
+    ///     move || {
+    ///         let io_loop = IoLoop::current();
+    ///         println!("called after {:?}", io_loop.time() - began); // 10s, 40s, 70s, ...
+    ///         io_loop.advance(Duration::from_secs(25));
+    ///     },
+    ///     Duration::from_secs(10),
+    /// )?;
+    /// slow.start()?;
+    /// io_loop.call_later(Duration::from_secs(3600), || IoLoop::current().stop());
+    /// io_loop.start()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn advance(&self, time: Duration) {
+        let clock = &self.core.clock;
+        assert!(clock.is_virtual(), "IoLoop::advance: this loop has no virtual time");
+        clock.move_on(clock.nanos(Deadline::After(time)));
     }
 
     /// Calls `handler` in every turn in which `source` is ready for any of `events`, or has failed.

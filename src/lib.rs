@@ -111,6 +111,31 @@
 //! `async-channel`, `async-lock`, `event-listener`, `futures`. The [`guide`] shows what to use for
 //! what there is in Tornado.
 //!
+//! **Tests.** A loop with [virtual time](Builder::virtual_time) waits for nothing but what is really
+//! under way: its clock jumps to the next deadline. So what takes hours is tested in milliseconds, and to
+//! the nanosecond.
+//!
+//! ```
+//! use ringloop::{IoLoop, PeriodicCallback};
+//! use std::cell::RefCell;
+//! use std::rc::Rc;
+//! use std::time::Duration;
+//!
+//! let hour = Duration::from_secs(3600);
+//! let io_loop = IoLoop::builder().virtual_time().build()?;
+//! let (began, calls) = (io_loop.time(), Rc::new(RefCell::new(Vec::new())));
+//! let log = calls.clone();
+//! let hourly = PeriodicCallback::new(
+//!     move || log.borrow_mut().push(IoLoop::current().time() - began),
+//!     hour,
+//! )?;
+//! hourly.start()?;
+//! io_loop.call_later(3 * hour, || IoLoop::current().stop());
+//! io_loop.start()?;
+//! assert_eq!(*calls.borrow(), [hour, 2 * hour, 3 * hour]);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! # A turn
 //!
 //! 1. The callbacks that were queued, and the tasks that were woken, when the turn began.

@@ -33,8 +33,13 @@ impl WakeState {
     }
 
     #[inline]
+    fn is_notified(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == NOTIFIED
+    }
+
+    #[inline]
     fn take_notice(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == NOTIFIED && {
+        self.is_notified() && {
             self.0.swap(AWAKE, Ordering::AcqRel);
             true
         }
@@ -78,6 +83,11 @@ impl Alarm {
 
     pub(crate) fn eventfd(&self) -> RawFd {
         self.eventfd.as_raw_fd()
+    }
+
+    /// On the loop's thread: whether [`take_notice`](Self::take_notice) would return true.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state.is_notified()
     }
 
     /// On the loop's thread: whether it has been notified since it was asked last.

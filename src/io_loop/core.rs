@@ -11,7 +11,7 @@ pub(crate) use self::sleeps::Nap;
 use self::tasks::EndOfTask;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue, Queued};
-use crate::clock::Clock;
+use crate::clock::{Clock, END_OF_TIME};
 use crate::driver;
 use crate::driver::uring::Uring;
 use crate::driver::{Driver, Readiness, Wait};
@@ -34,9 +34,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-/// A deadline beyond this (292 years after boot) is no deadline.
-const END_OF_TIME: u64 = i64::MAX as u64;
 
 /// Room kept for posts, in entries. What a burst takes beyond it is given back.
 const ROOM_FOR_POSTS: usize = 1024;
@@ -97,7 +94,7 @@ impl Core {
         static IDS: AtomicU32 = AtomicU32::new(0);
         let fork = ForkGuard::new()?;
         let shared = Arc::new(Shared::new(fork)?);
-        let clock = Clock::new();
+        let clock = if builder.virtual_time { Clock::with_virtual_time() } else { Clock::new() };
         let mut timeouts = Timeouts::new();
         timeouts.collect_due(clock.now());
         let driver = Uring::new(builder.sizes, builder.without, shared.alarm.eventfd())?;
@@ -246,7 +243,14 @@ impl Core {
 
     /// Submits, waits, and fills the batch.
     fn wait(&self, mode: Mode) -> io::Result<()> {
-        let mut wait = self.how_long(mode);
+        match self.how_long(mode) {
+            Wait::Until(deadline) if self.clock.is_virtual() => self.wait_virtually(deadline),
+            wait => self.wait_for(wait),
+        }
+    }
+
+    #[inline(always)]
+    fn wait_for(&self, mut wait: Wait) -> io::Result<()> {
         let alarm = &self.shared.alarm;
         let asleep = wait != Wait::Poll && alarm.fall_asleep();
         if !asleep {
@@ -260,6 +264,20 @@ impl Core {
             alarm.awake();
         }
         result
+    }
+
+    /// A wait until `deadline` on a clock that stands still while there is anything to do.
+    #[cold]
+    fn wait_virtually(&self, deadline: u64) -> io::Result<()> {
+        self.wait_for(Wait::Poll)?;
+        if !self.batch.borrow().is_empty() || self.shared.alarm.is_notified() {
+            return Ok(());
+        }
+        if deadline > self.clock.now() && self.clock.is_held() {
+            return self.wait_for(Wait::Forever);
+        }
+        self.clock.move_on(deadline);
+        Ok(())
     }
 
     fn how_long(&self, mode: Mode) -> Wait {

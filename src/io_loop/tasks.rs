@@ -192,6 +192,12 @@ impl IoLoop {
             Some(executor) => executor.execute(Box::new(job)),
             None => drop(job),
         }
+        // Of the task's future: it goes when the job is done, or nobody waits for it any more.
+        let hold = self.core.clock.hold();
+        let receiver = Map::new(receiver, |received| {
+            drop(hold);
+            received
+        });
         self.core.spawn(source, receiver, |received| match received {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(payload)) => Err(Failure::Panicked(payload)),

@@ -64,6 +64,12 @@ pub(crate) fn new_loop() -> IoLoop {
     IoLoop::builder().panics(Panics::Propagate).build().unwrap()
 }
 
+/// As [`new_loop`], with virtual time.
+pub(crate) fn virtual_loop() -> IoLoop {
+    watchdog();
+    IoLoop::builder().panics(Panics::Propagate).virtual_time().build().unwrap()
+}
+
 /// One turn that does not wait.
 #[track_caller]
 pub(crate) fn turn(io_loop: &IoLoop) {
