@@ -21,6 +21,8 @@
 pub(crate) mod body;
 pub(crate) mod join;
 pub(crate) mod loan;
+#[cfg(all(test, ringloop_loom))]
+mod model;
 pub(crate) mod outcome;
 pub(crate) mod registry;
 pub(crate) mod run_sync;
