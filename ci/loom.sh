@@ -2,10 +2,7 @@
 # The wake protocol, and what becomes of tasks that are woken while their loop closes, through the
 # interleavings of their threads. Miri, which would be for the rest, is not run: the toolchains
 # used here come without it.
-#
-# The cfg is this crate's own, because crates that its tests use know a cfg named loom, too.
 set -eu
 cd "$(dirname "$0")/.."
 
-RUSTFLAGS="--cfg ringloop_loom" CARGO_TARGET_DIR=target/loom \
-    cargo test --locked --release --lib model::
+RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --locked --release --lib model::
