@@ -1,7 +1,6 @@
 //! `PeriodicCallback`: its grid, its overruns, and its one chain.
 //!
-//! Lower bounds hold for every call: the loop may be late, never early. Calls that come in the
-//! same period, or that two chains make, break them.
+//! On virtual time, so that each call has to come at its time exactly.
 
 mod support;
 
@@ -9,7 +8,7 @@ use ringloop::{IoLoop, LoopError, PeriodicCallback};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{Count, OnDrop, new_loop, turn, turn_until};
+use support::{Count, OnDrop, turn, turn_until, virtual_loop};
 
 const PERIOD: Duration = Duration::from_millis(4);
 
@@ -18,7 +17,7 @@ type Times = Rc<RefCell<Vec<Instant>>>;
 
 /// Holds the loop up, as a slow callback does.
 fn hold(time: Duration) {
-    std::thread::sleep(time);
+    IoLoop::current().advance(time);
 }
 
 /// A series that writes down when it is called, and takes `time` each time.
@@ -26,17 +25,17 @@ fn timed(period: Duration, time: Duration) -> (PeriodicCallback, Times) {
     let times = Times::default();
     let called = times.clone();
     let callback = move || {
-        called.borrow_mut().push(Instant::now());
+        called.borrow_mut().push(IoLoop::current().time());
         hold(time);
     };
     (PeriodicCallback::new(callback, period).unwrap(), times)
 }
 
-/// Runs a series until `calls` calls; when they came, from a little before its start.
+/// Runs a series until `calls` calls; when they came, from its start.
 fn run(periodic: &PeriodicCallback, times: &Times, calls: usize) -> Vec<Duration> {
     let io_loop = IoLoop::current();
     times.borrow_mut().clear();
-    let began = Instant::now();
+    let began = io_loop.time();
     periodic.start().unwrap();
     turn_until(&io_loop, || times.borrow().len() >= calls);
     periodic.stop();
@@ -45,67 +44,65 @@ fn run(periodic: &PeriodicCallback, times: &Times, calls: usize) -> Vec<Duration
 
 #[test]
 fn the_first_call_comes_one_period_after_the_start_and_each_other_one_later() {
-    let _io_loop = new_loop();
+    let _io_loop = virtual_loop();
     let (periodic, times) = timed(PERIOD, Duration::ZERO);
     for (index, time) in run(&periodic, &times, 10).into_iter().enumerate() {
-        assert!(time >= PERIOD * (index as u32 + 1), "call {index} after {time:?}");
+        assert_eq!(time, PERIOD * (index as u32 + 1), "call {index}");
     }
 }
 
 #[test]
 fn neither_lateness_nor_run_time_makes_it_drift() {
-    let io_loop = new_loop();
-    let period = 15 * PERIOD;
-    let (periodic, times) = timed(period, PERIOD);
-    // After a call that is late, the next comes sooner than a period later. If lateness or run
-    // time added up, it never would.
-    let catches_up = |_| {
-        times.borrow_mut().clear();
-        periodic.start().unwrap();
-        hold(period * 3 / 2);
-        turn_until(&io_loop, || times.borrow().len() >= 2);
-        periodic.stop();
-        let times = times.borrow();
-        times[1].duration_since(times[0]) < period
-    };
-    assert!((0..20).any(catches_up));
+    let io_loop = virtual_loop();
+    let (periodic, times) = timed(PERIOD, PERIOD / 4);
+    let began = io_loop.time();
+    periodic.start().unwrap();
+    // The first call is late, and no other.
+    hold(PERIOD * 3 / 2);
+    turn_until(&io_loop, || times.borrow().len() == 3);
+    let expected = [PERIOD * 3 / 2, 2 * PERIOD, 3 * PERIOD];
+    assert!(times.borrow().iter().map(|time| *time - began).eq(expected));
 }
 
 #[test]
 fn an_overrun_skips_whole_periods() {
-    let _io_loop = new_loop();
+    let _io_loop = virtual_loop();
     // Each call begins on the grid at the earliest, and covers the next two ticks.
     let (periodic, times) = timed(PERIOD, PERIOD * 5 / 2);
     for (index, time) in run(&periodic, &times, 6).into_iter().enumerate() {
-        assert!(time >= PERIOD * (3 * index as u32 + 1), "call {index} after {time:?}");
+        assert_eq!(time, PERIOD * (3 * index as u32 + 1), "call {index}");
     }
 }
 
 #[test]
 fn an_overrun_is_not_made_up_for() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let count = Count::new();
     let periodic = PeriodicCallback::new(count.counter(), PERIOD).unwrap();
     periodic.start().unwrap();
     io_loop.add_callback(|| hold(10 * PERIOD));
     turn(&io_loop);
-    // Due ten times over by now. Twice if it was due in the first turn, too.
+    // Due ten times over by now.
     turn(&io_loop);
-    assert!((1..=2).contains(&count.get()), "{} calls", count.get());
+    turn(&io_loop);
+    assert_eq!(count.get(), 1);
 }
 
 #[test]
 fn jitter_stays_within_its_window() {
-    let _io_loop = new_loop();
+    let _io_loop = virtual_loop();
     for jitter in [0.0, 0.5, 1.0] {
         let (periodic, times) = timed(PERIOD, Duration::ZERO);
         let periodic = periodic.with_jitter(jitter).unwrap();
         // A nanosecond may be lost to rounding.
-        let shortest = PERIOD.mul_f64(1.0 - jitter / 2.0) - Duration::from_nanos(1);
+        let rounding = Duration::from_nanos(1);
+        let shortest = PERIOD.mul_f64(1.0 - jitter / 2.0) - rounding;
+        let longest = PERIOD.mul_f64(1.0 + jitter / 2.0) + rounding;
         for _ in 0..20 {
             for (index, time) in run(&periodic, &times, 2).into_iter().enumerate() {
-                let earliest = shortest * (index as u32 + 1);
-                assert!(time >= earliest, "call {index} after {time:?} with jitter {jitter}");
+                let step = index as u32 + 1;
+                let window = shortest * step..=longest * step;
+                assert!(window.contains(&time), "call {index} after {time:?} with jitter {jitter}");
             }
         }
     }
@@ -113,9 +110,9 @@ fn jitter_stays_within_its_window() {
 
 #[test]
 fn starting_twice_makes_one_chain() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let (periodic, times) = timed(PERIOD, Duration::ZERO);
-    let began = Instant::now();
+    let began = io_loop.time();
     periodic.start().unwrap();
     periodic.start().unwrap();
     assert_eq!(io_loop.metrics().timeouts_pending, 1);
@@ -129,7 +126,7 @@ fn starting_twice_makes_one_chain() {
 
 #[test]
 fn stopping_and_starting_again_makes_one_chain() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let (periodic, times) = timed(PERIOD, Duration::ZERO);
     for _ in 0..10 {
         periodic.start().unwrap();
@@ -138,7 +135,7 @@ fn stopping_and_starting_again_makes_one_chain() {
     }
     assert_eq!(io_loop.metrics().timeouts_pending, 0);
     for (index, time) in run(&periodic, &times, 6).into_iter().enumerate() {
-        assert!(time >= PERIOD * (index as u32 + 1), "call {index} after {time:?}");
+        assert_eq!(time, PERIOD * (index as u32 + 1), "call {index}");
     }
     assert_eq!(io_loop.metrics().timeouts_pending, 0);
 }
@@ -150,7 +147,7 @@ fn reflexive(act: impl Fn(&PeriodicCallback) + 'static) -> (Rc<PeriodicCallback>
     let series = Rc::new_cyclic(|own: &std::rc::Weak<PeriodicCallback>| {
         let own = own.clone();
         let callback = move || {
-            called.borrow_mut().push(Instant::now());
+            called.borrow_mut().push(IoLoop::current().time());
             act(&own.upgrade().unwrap());
         };
         PeriodicCallback::new(callback, PERIOD).unwrap()
@@ -160,7 +157,7 @@ fn reflexive(act: impl Fn(&PeriodicCallback) + 'static) -> (Rc<PeriodicCallback>
 
 #[test]
 fn stopping_and_starting_inside_its_own_call_makes_one_chain() {
-    let _io_loop = new_loop();
+    let _io_loop = virtual_loop();
     let (periodic, times) = reflexive(|periodic| {
         for _ in 0..3 {
             periodic.stop();
@@ -168,14 +165,14 @@ fn stopping_and_starting_inside_its_own_call_makes_one_chain() {
         }
     });
     for (index, time) in run(&periodic, &times, 6).into_iter().enumerate() {
-        assert!(time >= PERIOD * (index as u32 + 1), "call {index} after {time:?}");
+        assert_eq!(time, PERIOD * (index as u32 + 1), "call {index}");
     }
     assert_eq!(IoLoop::current().metrics().timeouts_pending, 0);
 }
 
 #[test]
 fn stopping_inside_its_own_call_ends_the_series() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let (periodic, times) = reflexive(PeriodicCallback::stop);
     for runs in 1..=3 {
         periodic.start().unwrap();
@@ -187,7 +184,7 @@ fn stopping_inside_its_own_call_ends_the_series() {
 
 #[test]
 fn a_stopped_series_is_not_called_although_it_was_due() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let count = Count::new();
     let periodic = Rc::new(PeriodicCallback::new(count.counter(), PERIOD).unwrap());
     periodic.start().unwrap();
@@ -203,7 +200,7 @@ fn a_stopped_series_is_not_called_although_it_was_due() {
 
 #[test]
 fn dropping_it_stops_it_and_drops_its_closure() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let (count, dropped) = (Count::new(), Count::new());
     let (mut call, on_drop) = (count.counter(), OnDrop(dropped.counter()));
     let callback = move || {
@@ -221,7 +218,7 @@ fn dropping_it_stops_it_and_drops_its_closure() {
 
 #[test]
 fn dropping_it_inside_its_own_call_is_fine() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let (count, dropped) = (Count::new(), Count::new());
     let own: Rc<RefCell<Option<PeriodicCallback>>> = Rc::default();
     let (cell, hit, on_drop) = (own.clone(), count.clone(), OnDrop(dropped.counter()));
@@ -238,7 +235,7 @@ fn dropping_it_inside_its_own_call_is_fine() {
 
 #[test]
 fn a_series_that_runs_another_loop_in_its_call_is_not_entered_again() {
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     let inner = IoLoop::builder().make_current(false).build().unwrap();
     let (depth, calls) = (Rc::new(RefCell::new(())), Count::new());
     let (busy, hit, nested) = (depth.clone(), calls.clone(), inner.clone());
@@ -254,9 +251,9 @@ fn a_series_that_runs_another_loop_in_its_call_is_not_entered_again() {
 
 #[test]
 fn it_runs_on_the_loop_that_is_current_at_its_start() {
-    let first = new_loop();
+    let first = virtual_loop();
     let (periodic, times) = timed(PERIOD, Duration::ZERO);
-    let second = new_loop();
+    let second = virtual_loop();
     periodic.start().unwrap();
     let pending = |io_loop: &IoLoop| io_loop.metrics().timeouts_pending;
     assert_eq!((pending(&first), pending(&second)), (0, 1));
@@ -269,7 +266,7 @@ fn it_runs_on_the_loop_that_is_current_at_its_start() {
 
 #[test]
 fn a_series_ends_with_its_loop_and_can_be_started_on_another() {
-    let closed = new_loop();
+    let closed = virtual_loop();
     let count = Count::new();
     let periodic = PeriodicCallback::new(count.counter(), Duration::from_millis(1)).unwrap();
     periodic.start().unwrap();
@@ -278,7 +275,7 @@ fn a_series_ends_with_its_loop_and_can_be_started_on_another() {
     let refused = periodic.start().unwrap_err();
     assert_eq!(LoopError::of(&refused), Some(&LoopError::Closed));
     assert!(!periodic.is_running());
-    let io_loop = new_loop();
+    let io_loop = virtual_loop();
     periodic.start().unwrap();
     assert!(periodic.is_running());
     turn_until(&io_loop, || count.get() == 2);
