@@ -5,4 +5,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --locked --release --lib model::
+RUSTFLAGS="--cfg ringloop_loom" CARGO_TARGET_DIR=target/loom cargo test --locked --release --lib model::

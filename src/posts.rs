@@ -3,9 +3,9 @@
 //! A vector under a lock that is held for a push, or for a swap of the whole. It measured twice as
 //! fast as a lock-free list of blocks, for the posters and the loop alike.
 
-#[cfg(loom)]
+#[cfg(ringloop_loom)]
 use loom::sync::{Mutex, MutexGuard};
-#[cfg(not(loom))]
+#[cfg(not(ringloop_loom))]
 use std::sync::{Mutex, MutexGuard};
 use std::sync::{PoisonError, TryLockError};
 

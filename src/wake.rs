@@ -8,11 +8,11 @@
 
 use crate::fork::ForkGuard;
 use crate::sys;
-#[cfg(loom)]
+#[cfg(ringloop_loom)]
 use loom::sync::atomic::AtomicU8;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-#[cfg(not(loom))]
+#[cfg(not(ringloop_loom))]
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
@@ -124,7 +124,7 @@ impl Alarm {
 }
 
 /// All interleavings of posters and a loop, by `ci/loom.sh`. A post slept over is a deadlock.
-#[cfg(all(test, loom))]
+#[cfg(all(test, ringloop_loom))]
 mod model {
     use super::*;
     use crate::posts::Posts;

@@ -21,7 +21,7 @@
 pub(crate) mod body;
 pub(crate) mod join;
 pub(crate) mod loan;
-#[cfg(all(test, loom))]
+#[cfg(all(test, ringloop_loom))]
 mod model;
 pub(crate) mod outcome;
 pub(crate) mod registry;
