@@ -35,6 +35,12 @@ bitflags::bitflags! {
         const ABS_TIMER = 1 << 6;
         /// Registered ring fd (5.18): saves the file lookup in each system call.
         const RING_FD = 1 << 7;
+        /// Multishot accept (5.19): one request for all connections of a listener.
+        const MULTISHOT_ACCEPT = 1 << 8;
+        /// Multishot receive (6.0): one request for all data of a stream.
+        const MULTISHOT_RECV = 1 << 9;
+        /// Provided-buffer rings (5.19): buffers are chosen when there is data, not before.
+        const BUFFER_RING = 1 << 10;
     }
 }
 

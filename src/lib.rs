@@ -184,6 +184,7 @@
 //! off a version; [`KernelFeatures`] lists them. Where io_uring is refused, [`Builder::build`] says
 //! who refused it and what to do about it.
 
+mod buffer;
 mod builder;
 mod callbacks;
 mod clock;
@@ -208,6 +209,7 @@ pub mod time;
 mod timeouts;
 mod wake;
 
+pub use buffer::{Chunk, Payload};
 pub use builder::Builder;
 pub use clock::Deadline;
 pub use error::LoopError;

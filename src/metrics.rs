@@ -63,4 +63,6 @@ pub struct Metrics {
     pub completion_overflows: u64,
     /// Submissions tried again because the kernel had no memory, or no room, for them.
     pub submit_retries: u64,
+    /// Times a stream found its pool of buffers empty, and waited for one.
+    pub buffers_exhausted: u64,
 }

@@ -109,6 +109,102 @@ pub(crate) fn poll_now(fd: RawFd, events: u32) -> u32 {
     u32::from(entry.revents as u16)
 }
 
+/// Turns the -1 of a system call that counts bytes into its error.
+fn check_count(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// `recv(2)`, without waiting.
+pub(crate) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is valid to write to for its length, during the call.
+    check_count(unsafe {
+        libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+    })
+}
+
+/// `send(2)`, without waiting, and without `SIGPIPE`.
+pub(crate) fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the bytes are valid to read for their length, during the call.
+    check_count(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// `read(2)`. Waits, unless `fd` is non-blocking.
+pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is valid to write to for its length, during the call.
+    check_count(unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// `write(2)`. Waits, unless `fd` is non-blocking.
+pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes are valid to read for their length, during the call.
+    check_count(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// `accept4(2)`: non-blocking and close-on-exec. Waits, unless `listener` is non-blocking.
+pub(crate) fn accept(listener: RawFd) -> io::Result<OwnedFd> {
+    let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::accept4(listener, address, length, ACCEPT_FLAGS) })?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How accepted sockets are made.
+pub(crate) const ACCEPT_FLAGS: libc::c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+
+/// Zeroed memory of its own, aligned to pages.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    address: *mut u8,
+    length: usize,
+}
+
+// SAFETY: the mapping is plain memory, which any thread may use and unmap; those who hand out its
+// address see to it that nobody races.
+unsafe impl Send for Mapping {}
+// SAFETY: as above. A shared `Mapping` gives away its address and length, and nothing more.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// # Errors
+    ///
+    /// `ENOMEM`, also for more bytes than there are addresses; `EINVAL` for none.
+    pub(crate) fn new(length: usize) -> io::Result<Mapping> {
+        // SAFETY: a new private anonymous mapping overlaps nothing.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Mapping { address: address.cast(), length })
+    }
+
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.address
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is the mapping made in `new`, and those who used its address are gone:
+        // they hold the `Mapping`.
+        unsafe { libc::munmap(self.address.cast(), self.length) };
+    }
+}
+
 /// Tells whether a file can be watched, in one system call.
 #[derive(Debug)]
 pub(crate) struct PollProbe {

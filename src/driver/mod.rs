@@ -25,15 +25,22 @@
 //! * **Closing.** [`close`](Driver::close) cancels everything and waits, bounded, until the kernel
 //!   holds no file of ours.
 //!
-//! Completion operations come through the same door: they are submitted between turns, keyed by a
-//! slot and a generation like polls, and their results join `Readiness` in the turn's batch.
+//! * **Operations** ([`operation`]) are submitted at any time, and their outcomes join the turn's
+//!   batch. A driver keeps an operation and its owner until the kernel is done with both, tells the
+//!   owner so by a last outcome, and never calls it itself. `flush` waits for cancelled ones, too.
 
+pub(crate) mod operation;
 pub(crate) mod uring;
 
+use crate::buffer::PoolSize;
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
+use crate::wake::Alarm;
+use operation::{Completed, Operation, Owner, PoolId};
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// How long [`Driver::turn`] may block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +61,26 @@ pub(crate) struct Readiness {
     pub(crate) events: Events,
 }
 
+/// What a turn has found.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) ready: Vec<Readiness>,
+    pub(crate) completed: Vec<Completed>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.completed.is_empty()
+    }
+}
+
+/// Names an operation, and after its end, nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OperationKey {
+    slot: u32,
+    generation: u32,
+}
+
 /// What a driver counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
@@ -66,6 +93,7 @@ pub(crate) struct Counters {
     pub(crate) submission_queue_full: u64,
     pub(crate) completion_overflows: u64,
     pub(crate) submit_retries: u64,
+    pub(crate) buffers_exhausted: u64,
 }
 
 /// See the [module documentation](self) for the contract.
@@ -81,25 +109,36 @@ pub(crate) trait Driver {
     /// Stops watching a registered fd. True while the kernel still pins its file.
     fn remove_poll(&mut self, fd: RawFd) -> bool;
 
-    /// True if removed polls may still pin their files.
+    /// True if removed polls or cancelled operations may still pin their files.
     fn needs_flush(&self) -> bool;
 
-    /// Makes the kernel let go of every removed poll, without blocking.
-    fn flush(&mut self) -> io::Result<()>;
+    /// Makes the kernel let go of every removed poll and cancelled operation, without blocking.
+    /// Outcomes that this brings go to `completed`.
+    fn flush(&mut self, completed: &mut Vec<Completed>) -> io::Result<()>;
 
     /// True if a turn that does not wait would do nothing. Costs no system call.
     fn is_quiet(&mut self) -> bool;
 
-    /// Submits what is queued, waits, and replaces `batch`, which still holds what the last turn
-    /// reported, with what is ready now.
-    fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()>;
+    /// Makes a pool of buffers to receive into.
+    fn add_pool(&mut self, size: PoolSize, alarm: Arc<Alarm>) -> io::Result<PoolId>;
+
+    /// Starts an operation.
+    fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey;
+
+    /// Asks for an operation to end. Its last outcome tells when it has.
+    fn cancel(&mut self, operation: OperationKey);
+
+    /// Submits what is queued, waits, and replaces `batch.ready`, which still holds what the last
+    /// turn reported, with what is ready now. Adds to `batch.completed`.
+    fn turn(&mut self, wait: Wait, batch: &mut Batch) -> io::Result<()>;
 
     /// Takes back what the last turn handed out and nobody was told: the next turn hands it out
     /// again, if it is still true.
     fn put_back(&mut self, rest: &[Readiness]);
 
-    /// Cancels everything and waits, bounded, for the kernel to let go.
-    fn close(&mut self);
+    /// Cancels everything and waits, bounded, for the kernel to let go. What it does not let go of
+    /// is never freed. The last outcomes of operations go to `completed`.
+    fn close(&mut self, completed: &mut Vec<Completed>);
 
     /// Gives up the kernel object without a word to the kernel: for the child of a fork, which
     /// shares it with its parent.

@@ -14,7 +14,7 @@ use crate::callbacks::{Callback, CallbackQueue, Queued};
 use crate::clock::{Clock, END_OF_TIME};
 use crate::driver;
 use crate::driver::uring::Uring;
-use crate::driver::{Driver, Readiness, Wait};
+use crate::driver::{Batch, Driver, Wait};
 use crate::error::LoopError;
 use crate::executor::Executor;
 use crate::fork::ForkGuard;
@@ -78,7 +78,7 @@ pub(crate) struct Core {
     /// Room for what has been posted.
     posted: RefCell<Vec<Posted>>,
     /// What has been found ready in this turn.
-    batch: RefCell<Vec<Readiness>>,
+    batch: RefCell<Batch>,
     /// Handlers removed while they run, or while the kernel may pin their files.
     condemned: RefCell<Vec<(RawFd, Rc<dyn Handler>)>>,
     /// The kernel may pin the file of something removed, or something removed is not dropped yet.
@@ -112,7 +112,7 @@ impl Core {
             driver: RefCell::new(Some(Box::new(driver))),
             closed: Cell::new(false),
             posted: RefCell::new(Vec::new()),
-            batch: RefCell::new(Vec::new()),
+            batch: RefCell::new(Batch::default()),
             condemned: RefCell::new(Vec::new()),
             unreleased: Cell::new(false),
             running: Cell::new(false),
@@ -315,14 +315,17 @@ impl Core {
         self.watch.drop_all(condemned.map(|(fd, handler)| (handler.origin(fd), handler)));
     }
 
+    fn flush(&self) -> io::Result<()> {
+        self.driver()?.flush(&mut self.batch.borrow_mut().completed)
+    }
+
     /// Makes the kernel let go of what was removed, and drops it; and so on with what that removes.
     fn release(&self) -> io::Result<()> {
         loop {
-            let mut driver = self.driver()?;
-            if driver.needs_flush() {
-                driver.flush()?;
+            if self.driver()?.needs_flush() {
+                self.flush()?;
             }
-            drop(driver);
+            self.deliver();
             if !self.has_condemned() {
                 self.unreleased.set(false);
                 return Ok(());
@@ -348,7 +351,7 @@ impl Core {
         let mut pinned = self.driver().is_ok_and(|mut driver| driver.remove_poll(fd));
         if pinned && !self.running.get() {
             // The file may be closed as soon as this returns, and no turn may ever follow.
-            pinned = self.driver().is_ok_and(|mut driver| driver.flush().is_err());
+            pinned = self.flush().is_err();
         }
         let handler = self.handlers.borrow_mut().remove(fd)?;
         if pinned || handlers::is_running(&handler) {
@@ -377,7 +380,8 @@ impl Core {
             return Ok(());
         };
         self.closed.set(true);
-        driver.close();
+        driver.close(&mut self.batch.borrow_mut().completed);
+        self.deliver();
         self.shared.take_stop();
         self.drop_contents(all_fds);
         Ok(())
@@ -435,6 +439,7 @@ impl Core {
             submission_queue_full: counters.submission_queue_full,
             completion_overflows: counters.completion_overflows,
             submit_retries: counters.submit_retries,
+            buffers_exhausted: counters.buffers_exhausted,
         }
     }
 }

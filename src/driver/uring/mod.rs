@@ -1,22 +1,29 @@
 //! The io_uring driver.
 //!
 //! `setup` finds the best ring this kernel gives, `ring` submits and reaps, `polls` keeps one poll
-//! per registered fd, `token` says what comes back with a completion.
+//! per registered fd, `operations` everything that completes, `token` says what comes back with a completion.
 
+mod operations;
 mod polls;
 mod ring;
 mod setup;
 mod token;
 
-use crate::driver::{Counters, Driver, Readiness, Wait};
+use crate::buffer::PoolSize;
+use crate::driver::operation::{Completed, Operation, Owner, PoolId};
+use crate::driver::{Batch, Counters, Driver, OperationKey, Readiness, Wait};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::sys;
+use crate::wake::Alarm;
+use operations::Operations;
 use polls::Polls;
 use ring::{Completion, HeldBack, Ring};
 pub(crate) use setup::Sizes;
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use token::{Kind, Stamp, Token};
 
@@ -54,6 +61,7 @@ impl WakePoll {
 pub(crate) struct Uring {
     ring: Ring,
     polls: Polls,
+    operations: Operations,
     wake: WakePoll,
 }
 
@@ -63,19 +71,18 @@ impl Uring {
         let mut ring = Ring::new(sizes, without)?;
         let mut wake = WakePoll { eventfd, stamp: Stamp::first(Kind::Wake), armed: false };
         wake.arm(&mut ring);
-        Ok(Uring { ring, polls: Polls::new(), wake })
+        let operations = Operations::new(ring.features());
+        Ok(Uring { ring, polls: Polls::new(), operations, wake })
     }
 
     fn reap(&mut self) {
-        let Uring { ring, polls, wake } = self;
+        let Uring { ring, polls, operations, wake } = self;
         let (mut stale, mut wakeups) = (0, 0);
         ring.reap(
             #[inline(always)]
             |completion| {
                 if !polls.complete(completion) {
-                    let Completion { token, result, .. } = completion;
-                    let outcome =
-                        other_completion(token, result, completion.has_more(), polls, wake);
+                    let outcome = other_completion(completion, polls, operations, wake);
                     stale += u64::from(outcome == Other::Stale);
                     wakeups += u64::from(outcome == Other::Wakeup);
                 }
@@ -100,9 +107,10 @@ impl Uring {
 
     fn flush_cancellations(&mut self) -> io::Result<()> {
         for _ in 0..FLUSH_ENTERS {
-            if !self.polls.is_releasing() {
+            if !self.is_releasing() {
                 break;
             }
+            self.operations.arm(&mut self.ring);
             self.ring.submit_and_wait(Wait::Poll)?;
             self.reap();
             self.reap_rest()?;
@@ -110,8 +118,12 @@ impl Uring {
         Ok(())
     }
 
+    fn is_releasing(&self) -> bool {
+        self.polls.is_releasing() || self.operations.is_releasing()
+    }
+
     fn has_let_go(&self) -> bool {
-        !self.polls.is_releasing() && !self.wake.armed
+        !self.polls.is_releasing() && self.operations.is_empty() && !self.wake.armed
     }
 }
 
@@ -120,28 +132,29 @@ impl Uring {
 enum Other {
     Wakeup,
     Stale,
-    Ignored,
+    Known,
 }
 
-#[cold]
+#[inline(never)]
 fn other_completion(
-    token: Token,
-    result: i32,
-    more: bool,
+    completion: Completion,
     polls: &mut Polls,
+    operations: &mut Operations,
     wake: &mut WakePoll,
 ) -> Other {
+    let token = completion.token;
     match token.stamp().kind() {
+        Some(Kind::Operation) if operations.complete(completion) => Other::Known,
         Some(Kind::Wake) if token == wake.token() => {
-            wake.armed = more;
-            if result < 0 { Other::Ignored } else { Other::Wakeup }
+            wake.armed = completion.has_more();
+            if completion.result < 0 { Other::Known } else { Other::Wakeup }
         }
-        Some(Kind::Wake) => Other::Stale,
+        Some(Kind::Wake | Kind::Operation) => Other::Stale,
         Some(Kind::Poll) => {
-            polls.complete_cancelled(more);
+            polls.complete_cancelled(completion.has_more());
             Other::Stale
         }
-        Some(Kind::Ignored) | None => Other::Ignored,
+        Some(Kind::Ignored) | None => Other::Known,
     }
 }
 
@@ -159,40 +172,60 @@ impl Driver for Uring {
     }
 
     fn needs_flush(&self) -> bool {
-        self.polls.is_releasing()
+        self.is_releasing()
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, completed: &mut Vec<Completed>) -> io::Result<()> {
         let flushed = self.flush_cancellations();
         self.polls.forget_levels();
+        self.operations.report(completed);
         flushed
     }
 
-    fn turn(&mut self, wait: Wait, batch: &mut Vec<Readiness>) -> io::Result<()> {
+    fn add_pool(&mut self, size: PoolSize, alarm: Arc<Alarm>) -> io::Result<PoolId> {
+        self.operations.add_pool(size, alarm, &mut self.ring)
+    }
+
+    fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {
+        self.operations.submit(operation, owner, &mut self.ring)
+    }
+
+    fn cancel(&mut self, operation: OperationKey) {
+        self.operations.cancel(operation, &mut self.ring);
+    }
+
+    fn turn(&mut self, wait: Wait, batch: &mut Batch) -> io::Result<()> {
         if !self.wake.armed {
             self.wake.arm(&mut self.ring);
         }
-        self.polls.arm(batch, &mut self.ring);
-        let wait = if self.polls.has_ready() { Wait::Poll } else { wait };
+        self.polls.arm(&batch.ready, &mut self.ring);
+        self.operations.arm(&mut self.ring);
+        let is_due = self.polls.has_ready() || self.operations.has_completed();
+        let wait = if is_due { Wait::Poll } else { wait };
         if wait != Wait::Poll || !self.ring.is_quiet() {
             self.ring.submit_and_wait(wait)?;
             self.reap();
             self.reap_rest()?;
         }
-        self.polls.report(batch);
+        self.polls.report(&mut batch.ready);
+        self.operations.report(&mut batch.completed);
         Ok(())
     }
 
     fn is_quiet(&mut self) -> bool {
-        self.wake.armed && self.polls.is_quiet() && self.ring.is_quiet()
+        self.wake.armed
+            && self.polls.is_quiet()
+            && self.operations.is_quiet()
+            && self.ring.is_quiet()
     }
 
     fn put_back(&mut self, rest: &[Readiness]) {
         self.polls.put_back(rest);
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, completed: &mut Vec<Completed>) {
         self.polls.disarm_all(&mut self.ring);
+        self.operations.cancel_all(&mut self.ring);
         if self.wake.armed {
             self.ring.push_cancel(self.wake.token());
         }
@@ -205,7 +238,10 @@ impl Driver for Uring {
             if self.reap_rest().is_err() {
                 break;
             }
+            self.operations.arm(&mut self.ring);
         }
+        self.operations.report(completed);
+        self.operations.leak();
     }
 
     fn abandon(mut self: Box<Self>) {
@@ -213,11 +249,11 @@ impl Driver for Uring {
     }
 
     fn counters(&self) -> Counters {
-        self.ring.counters
+        Counters { buffers_exhausted: self.operations.buffers_exhausted, ..self.ring.counters }
     }
 
     fn features(&self) -> KernelFeatures {
-        self.ring.features()
+        (self.ring.features() - operations::OPTIONAL) | self.operations.features()
     }
 
     fn name(&self) -> &'static str {

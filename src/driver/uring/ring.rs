@@ -1,10 +1,11 @@
 //! The ring itself: queueing submissions, the one `io_uring_enter`, taking completions out.
 //!
-//! Only operations without memory are queued here (polls and cancellations), so nothing has to
-//! outlive anything.
+//! What a request refers to in memory lasts until its terminal completion: whoever pushes it has
+//! promised that.
 
 use super::setup::{self, Sizes};
 use super::token::Token;
+use crate::buffer::BufferRing;
 use crate::driver::{Counters, Wait};
 use crate::features::KernelFeatures as Features;
 use crate::sys;
@@ -52,6 +53,11 @@ impl Completion {
     #[inline]
     pub(super) fn has_more(self) -> bool {
         io_uring::cqueue::more(self.flags)
+    }
+
+    /// The provided buffer that the kernel has chosen.
+    pub(super) fn buffer(self) -> Option<u16> {
+        io_uring::cqueue::buffer_select(self.flags)
     }
 }
 
@@ -137,6 +143,24 @@ impl Ring {
         }
     }
 
+    /// Queues a request.
+    ///
+    /// # Safety
+    ///
+    /// What it refers to in memory is valid, and is not moved or freed, until its terminal
+    /// completion.
+    pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
+        self.push_all([entry]);
+    }
+
+    /// Tells the kernel of a ring of buffers.
+    pub(super) fn register_buffers(&self, group: u16, buffers: &BufferRing) -> io::Result<()> {
+        let (address, count) = (buffers.address(), buffers.count());
+        // SAFETY: the address is that of a mapping with as many entries, which the pool keeps for
+        // as long as this ring exists; `Operations::leak` sees to that.
+        unsafe { self.io.submitter().register_buf_ring_with_flags(address, count, group, 0) }
+    }
+
     /// The entry that did not fit, if one did not.
     #[inline]
     fn push_while_there_is_room(
@@ -147,7 +171,8 @@ impl Ring {
             return entries.next();
         }
         let mut submission = self.io.submission();
-        // SAFETY: the entry refers to no memory; `push` copies it.
+        // SAFETY: `push` copies the entry. Polls and cancellations refer to no memory; for others,
+        // the caller of `Ring::push` has promised that it lasts.
         entries.find(|entry| unsafe { submission.push(entry) }.is_err())
     }
 
@@ -183,7 +208,7 @@ impl Ring {
 
     fn refill(&mut self) {
         while let Some(entry) = self.waiting.front() {
-            // SAFETY: the entry refers to no memory; `push` copies it.
+            // SAFETY: as in `push_while_there_is_room`.
             if unsafe { self.io.submission().push(entry) }.is_err() {
                 return;
             }
@@ -366,7 +391,7 @@ impl Ring {
         };
         self.counters.enters += 1;
         // SAFETY: the argument and the timespec live until the call returns, which is as long as
-        // the kernel reads them; `size` tells their layout. Queued entries refer to no memory.
+        // the kernel reads them; `size` tells their layout. What queued entries refer to lasts.
         let result = unsafe {
             libc::syscall(libc::SYS_io_uring_enter, fd, submit, wait_for, flags, pointer, size)
         };

@@ -86,6 +86,8 @@ fn attempt(sizes: Sizes, rung: Features) -> io::Result<IoUring> {
 fn optional(ring: &IoUring) -> Features {
     let params = ring.params();
     let mut features = Features::RING_FD;
+    // No bit tells of these. What turns out to be missing is done without.
+    features |= Features::MULTISHOT_ACCEPT | Features::MULTISHOT_RECV | Features::BUFFER_RING;
     features.set(Features::CQE_SKIP, params.is_feature_skip_cqe_on_success());
     features.set(Features::NO_IOWAIT, params.is_feature_no_iowait());
     // Absolute waits came with 6.12, as did the minimal wait that this bit announces.

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Poll = 1,
     /// The poll on the loop's own eventfd.
     Wake = 2,
+    /// A completion operation; the slot is its own.
+    Operation = 3,
 }
 
 const KIND_BITS: u32 = 4;
@@ -36,6 +38,15 @@ impl Stamp {
         Stamp(kind as u32)
     }
 
+    /// As a number, to be had back by [`from_bits`](Self::from_bits).
+    pub(super) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(super) const fn from_bits(bits: u32) -> Stamp {
+        Stamp(bits)
+    }
+
     /// That of the next arming. The generation wraps; the kind stays.
     pub(super) const fn next(self) -> Stamp {
         Stamp(self.0.wrapping_add(1 << KIND_BITS))
@@ -47,6 +58,7 @@ impl Stamp {
             0 => Some(Kind::Ignored),
             1 => Some(Kind::Poll),
             2 => Some(Kind::Wake),
+            3 => Some(Kind::Operation),
             _ => None,
         }
     }
@@ -91,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_parts_come_back_as_they_went_in() {
-        for kind in [Kind::Ignored, Kind::Poll, Kind::Wake] {
+        for kind in [Kind::Ignored, Kind::Poll, Kind::Wake, Kind::Operation] {
             let stamp = Stamp::first(kind).next();
             for slot in [0, 7, u32::MAX] {
                 let token = Token::from_bits(Token::new(stamp, slot).bits());

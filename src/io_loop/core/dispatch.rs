@@ -2,6 +2,7 @@
 
 use super::{Core, add};
 use crate::driver::Readiness;
+use crate::driver::operation::Completed;
 use crate::events::Events;
 use crate::handlers::Handler;
 use crate::report::Origin;
@@ -10,11 +11,27 @@ use std::os::fd::RawFd;
 impl Core {
     /// Drops what the kernel has let go of, then calls the handlers of what is ready.
     pub(super) fn dispatch(&self) {
-        let mut batch = Batch { core: self, ready: self.batch.take(), next: 0 };
+        let ready = std::mem::take(&mut self.batch.borrow_mut().ready);
+        let mut batch = Batch { core: self, ready, next: 0 };
         self.release_condemned();
+        self.deliver();
         while batch.next < batch.ready.len() && !self.fork.is_forked() {
             // One landing pad for all handlers, because one for each would be felt.
             self.watch.run_many(&mut batch, Batch::call_handlers, Batch::panicked);
+        }
+    }
+
+    /// Tells owners of operations what these have come to. If a waker panics, the rest is told
+    /// later.
+    pub(super) fn deliver(&self) {
+        let mut completed = std::mem::take(&mut self.batch.borrow_mut().completed);
+        if completed.is_empty() {
+            return;
+        }
+        completed.reverse();
+        let mut left = Untold { core: self, completed };
+        while let Some(Completed { owner, outcome }) = left.completed.pop() {
+            owner.complete(outcome);
         }
     }
 
@@ -84,6 +101,21 @@ impl Drop for Batch<'_> {
         {
             driver.put_back(&self.ready[self.next..]);
         }
-        self.core.batch.replace(std::mem::take(&mut self.ready));
+        self.core.batch.borrow_mut().ready = std::mem::take(&mut self.ready);
+    }
+}
+
+/// Outcomes in reverse order. What a panic leaves of them is kept.
+struct Untold<'a> {
+    core: &'a Core,
+    completed: Vec<Completed>,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        self.completed.reverse();
+        let completed = &mut self.core.batch.borrow_mut().completed;
+        self.completed.append(completed);
+        std::mem::swap(completed, &mut self.completed);
     }
 }

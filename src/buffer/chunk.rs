@@ -1,0 +1,70 @@
+//! [`Chunk`], a piece of received data.
+
+use super::Memory;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A piece of received data, where the kernel has put it: nothing is copied.
+///
+/// It lends a buffer of the loop's pool, and gives it back when it is dropped, on whichever thread,
+/// also after its stream or its loop is gone. As long as it is held, its pool is one buffer short;
+/// to keep data for long, copy it (`chunk.to_vec()`).
+pub struct Chunk {
+    memory: Arc<Memory>,
+    buffer: u16,
+    start: u32,
+    end: u32,
+}
+
+impl Chunk {
+    /// The first `length` bytes of a buffer.
+    ///
+    /// # Safety
+    ///
+    /// The buffer is lent to nobody else, the kernel included, and its first `length` bytes have
+    /// been written to.
+    pub(super) unsafe fn new(memory: Arc<Memory>, buffer: u16, length: usize) -> Chunk {
+        assert!(length <= memory.buffer_size(), "a piece of data is longer than its buffer");
+        Chunk { memory, buffer, start: 0, end: length as u32 }
+    }
+
+    /// Forgets the first `count` bytes, or all if there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        self.start += count.min(self.len()) as u32;
+    }
+
+    /// Forgets all but the first `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.end = self.start + length.min(self.len()) as u32;
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let address = self.memory.address(self.buffer).wrapping_add(self.start as usize);
+        // SAFETY: the buffer is this chunk's alone until it is dropped, and written to up to `end`
+        // (`new` was promised both); `start <= end <= buffer_size` is kept by every method.
+        unsafe { std::slice::from_raw_parts(address, (self.end - self.start) as usize) }
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.memory.give_back(self.buffer);
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({:?})", self.escape_ascii().to_string())
+    }
+}

@@ -1,0 +1,16 @@
+//! Data on its way: buffers that are received into, and what is sent.
+//!
+//! `memory` holds the buffers of a pool and takes them back, `chunk` is what users see of one,
+//! `pool` knows which are free, and provides those to the kernel where it has buffer rings.
+
+mod chunk;
+mod memory;
+mod payload;
+mod pool;
+mod ring;
+
+pub use chunk::Chunk;
+use memory::Memory;
+pub use payload::Payload;
+pub(crate) use pool::{Pool, PoolSize};
+pub(crate) use ring::BufferRing;

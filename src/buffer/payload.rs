@@ -1,0 +1,122 @@
+//! [`Payload`], data to be sent.
+
+use super::Chunk;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Data to be sent. It stays where it is, and alive, until the kernel has taken it.
+///
+/// Made from what owns its bytes without a copy, from a borrowed slice with one:
+///
+/// ```
+/// use ringloop::Payload;
+/// use std::sync::Arc;
+///
+/// let owned = Payload::from(vec![1, 2, 3]);
+/// let shared: Arc<[u8]> = Arc::from(&b"to many receivers"[..]);
+/// let first = Payload::from(shared.clone());
+/// let copied = Payload::from(&owned[1..]);
+/// let constant = Payload::from_static(b"HTTP/1.1 204 No Content\r\n\r\n");
+/// assert_eq!(&*copied, [2, 3]);
+/// # drop((first, constant));
+/// ```
+pub struct Payload(Bytes);
+
+enum Bytes {
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+    Static(&'static [u8]),
+    Chunk(Chunk),
+}
+
+impl Payload {
+    /// Data that is always there.
+    pub const fn from_static(bytes: &'static [u8]) -> Payload {
+        Payload(Bytes::Static(bytes))
+    }
+
+    /// The vector that it was made from, if it was made from one.
+    pub(crate) fn into_vec(self) -> Option<Vec<u8>> {
+        match self.0 {
+            Bytes::Owned(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+            Bytes::Static(bytes) => bytes,
+            Bytes::Chunk(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Payload {
+        Payload::from_static(&[])
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        Payload(Bytes::Owned(bytes))
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Payload {
+        text.into_bytes().into()
+    }
+}
+
+impl From<Arc<[u8]>> for Payload {
+    fn from(bytes: Arc<[u8]>) -> Payload {
+        Payload(Bytes::Shared(bytes))
+    }
+}
+
+impl From<Chunk> for Payload {
+    fn from(chunk: Chunk) -> Payload {
+        Payload(Bytes::Chunk(chunk))
+    }
+}
+
+/// Copies.
+impl From<&[u8]> for Payload {
+    fn from(bytes: &[u8]) -> Payload {
+        bytes.to_vec().into()
+    }
+}
+
+/// Copies.
+impl<const N: usize> From<&[u8; N]> for Payload {
+    fn from(bytes: &[u8; N]) -> Payload {
+        bytes.to_vec().into()
+    }
+}
+
+/// Copies.
+impl From<&str> for Payload {
+    fn from(text: &str) -> Payload {
+        text.as_bytes().into()
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.len())
+    }
+}

@@ -1,0 +1,117 @@
+//! Operations that complete: what they ask for, and what they come to.
+
+use crate::buffer::{Chunk, Payload};
+use crate::events::Events;
+use crate::sys;
+use socket2::SockAddr;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::rc::Rc;
+
+/// What is asked of the kernel.
+///
+/// An operation owns all memory that the kernel may touch, and lives where it was submitted until
+/// the kernel is done with it. Its descriptor belongs to its [`Owner`], which lives as long.
+pub(crate) enum Operation {
+    /// Connections of a listening socket, one after the other, until cancelled.
+    Accept { listener: RawFd },
+    /// Data of a stream, piece by piece into buffers of a pool, until the end or until cancelled.
+    /// While the pool has no buffer, it waits for one, behind those that have waited for longer.
+    Receive { stream: RawFd, kind: StreamKind, pool: PoolId },
+    /// All of the payload from `sent` on. Only one at a time per stream keeps the order.
+    Send { stream: RawFd, kind: StreamKind, payload: Payload, sent: usize },
+    /// A connection, made.
+    Connect { socket: RawFd, address: Box<SockAddr> },
+}
+
+/// Which system calls a stream takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamKind {
+    /// `recv(2)` and `send(2)`.
+    Socket,
+    /// `read(2)` and `write(2)`: pipes, and what else can be watched.
+    Pipe,
+}
+
+/// A pool of buffers, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PoolId(pub(crate) u16);
+
+/// What an operation has come to.
+pub(crate) enum Outcome {
+    /// A connection. More may follow.
+    Accepted(OwnedFd),
+    /// No more connections will follow.
+    AcceptEnded(io::Result<()>),
+    /// Data. More may follow.
+    Received(Chunk),
+    /// No more data will follow: it is the end of the stream, or it was not to be had.
+    ReceiveEnded(io::Result<()>),
+    /// The payload, and how much of it was sent. All of it, if nothing went wrong.
+    Sent {
+        payload: Payload,
+        sent: usize,
+        result: io::Result<()>,
+    },
+    Connected(io::Result<()>),
+}
+
+/// Whom the outcome concerns. It owns the descriptor, and is kept alive until the kernel is done.
+pub(crate) trait Owner {
+    /// Called by the loop with nothing borrowed. Wakes whoever waits, and calls nobody.
+    fn complete(&self, outcome: Outcome);
+}
+
+/// An outcome on its way to its owner.
+pub(crate) struct Completed {
+    pub(crate) owner: Rc<dyn Owner>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Operation {
+    /// What it means to the owner that the operation is over.
+    pub(super) fn ended(self, result: io::Result<()>) -> Outcome {
+        match self {
+            Operation::Accept { .. } => Outcome::AcceptEnded(result),
+            Operation::Receive { .. } => Outcome::ReceiveEnded(result),
+            Operation::Send { payload, sent, .. } => Outcome::Sent { payload, sent, result },
+            Operation::Connect { .. } => Outcome::Connected(result),
+        }
+    }
+
+    /// What a file has to be ready for, where an operation is attempted when it is.
+    pub(super) fn readiness(&self) -> u32 {
+        let events = match self {
+            Operation::Accept { .. } | Operation::Receive { .. } => Events::READ,
+            Operation::Send { .. } | Operation::Connect { .. } => Events::WRITE,
+        };
+        events.bits()
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        match *self {
+            Operation::Accept { listener: fd }
+            | Operation::Receive { stream: fd, .. }
+            | Operation::Send { stream: fd, .. }
+            | Operation::Connect { socket: fd, .. } => fd,
+        }
+    }
+}
+
+impl StreamKind {
+    /// Reads what is there, without waiting.
+    pub(super) fn read(self, stream: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            StreamKind::Socket => sys::recv(stream, buffer),
+            StreamKind::Pipe => sys::read(stream, buffer),
+        }
+    }
+
+    /// Writes what fits, without waiting.
+    pub(super) fn write(self, stream: RawFd, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            StreamKind::Socket => sys::send(stream, bytes),
+            StreamKind::Pipe => sys::write(stream, bytes),
+        }
+    }
+}
