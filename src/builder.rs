@@ -1,5 +1,6 @@
 //! Building a loop with other settings than the defaults.
 
+use crate::buffer::PoolSize;
 use crate::driver::uring::Sizes;
 use crate::features::KernelFeatures;
 use crate::io_loop::IoLoop;
@@ -25,6 +26,7 @@ const WITHOUT: &str = "RINGLOOP_WITHOUT";
 /// ```
 pub struct Builder {
     pub(crate) sizes: Sizes,
+    pub(crate) pool: PoolSize,
     pub(crate) make_current: bool,
     pub(crate) without: KernelFeatures,
     pub(crate) panics: Panics,
@@ -37,6 +39,7 @@ impl Builder {
     pub(crate) fn new() -> Builder {
         Builder {
             sizes: Sizes { submission: 1024, completion: 8192 },
+            pool: PoolSize { buffer_size: 16 * 1024, count: 512 },
             make_current: true,
             without: KernelFeatures::empty(),
             panics: Panics::Catch,
@@ -62,6 +65,18 @@ impl Builder {
     /// costs time, nothing else: completions that do not fit wait in the kernel.
     pub fn cq_entries(mut self, entries: u32) -> Builder {
         self.sizes.completion = entries.max(2);
+        self
+    }
+
+    /// The buffers that streams receive into: `count` of `size` bytes each. 512 of 16 KiB by default.
+    /// The count is rounded up to a power of two; 32768 at most.
+    ///
+    /// Memory is used as data comes. A buffer is in use from the arrival of data until it is read,
+    /// or while a [`Chunk`](crate::Chunk) holds it; idle streams hold none. While all are in use,
+    /// streams wait for one in turn, and the kernel keeps what they are sent.
+    pub fn buffers(mut self, count: u16, size: usize) -> Builder {
+        let count = count.clamp(1, 1 << 15).next_power_of_two();
+        self.pool = PoolSize { buffer_size: size.clamp(1, 1 << 30), count };
         self
     }
 

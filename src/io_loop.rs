@@ -453,7 +453,7 @@ impl IoLoop {
         self.core.metrics()
     }
 
-    pub(crate) fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Rc<Core> {
         &self.core
     }
 

@@ -1,7 +1,7 @@
 //! The memory of a pool: equal buffers in one mapping, each lent to one holder at a time.
 
+use crate::handle::Shared;
 use crate::sys::Mapping;
-use crate::wake::Alarm;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,11 +20,11 @@ pub(crate) struct Memory {
     any_returned: AtomicBool,
     /// Somebody waits for a buffer, on a loop that may be asleep.
     wanted: AtomicBool,
-    alarm: Arc<Alarm>,
+    shared: Arc<Shared>,
 }
 
 impl Memory {
-    pub(super) fn new(buffer_size: usize, count: u16, alarm: Arc<Alarm>) -> io::Result<Memory> {
+    pub(super) fn new(buffer_size: usize, count: u16, shared: Arc<Shared>) -> io::Result<Memory> {
         let words = usize::from(count).div_ceil(WORD);
         Ok(Memory {
             mapping: Mapping::new(buffer_size * usize::from(count))?,
@@ -32,7 +32,7 @@ impl Memory {
             returned: (0..words).map(|_| AtomicU64::new(0)).collect(),
             any_returned: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
-            alarm,
+            shared,
         })
     }
 
@@ -55,7 +55,7 @@ impl Memory {
         // loop sees the flag, or this sees that the loop waits.
         self.any_returned.store(true, Ordering::SeqCst);
         if self.wanted.load(Ordering::SeqCst) && self.wanted.swap(false, Ordering::SeqCst) {
-            self.alarm.notify();
+            self.shared.alarm.notify();
         }
     }
 

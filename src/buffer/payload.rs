@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// ```
 pub struct Payload(Bytes);
 
+/// Up to this many bytes are copied together.
+const LONGEST_COPY: usize = 64 * 1024;
+
 enum Bytes {
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
@@ -36,11 +39,14 @@ impl Payload {
         Payload(Bytes::Static(bytes))
     }
 
-    /// The vector that it was made from, if it was made from one.
-    pub(crate) fn into_vec(self) -> Option<Vec<u8>> {
-        match self.0 {
-            Bytes::Owned(bytes) => Some(bytes),
-            _ => None,
+    /// Adds a copy of `more` to the end, if this is memory of its own and has not grown large.
+    pub(crate) fn append(&mut self, more: &[u8]) -> bool {
+        match &mut self.0 {
+            Bytes::Owned(bytes) if bytes.len() + more.len() <= LONGEST_COPY => {
+                bytes.extend_from_slice(more);
+                true
+            }
+            _ => false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ring::BufferRing;
 use super::{Chunk, Memory};
-use crate::wake::Alarm;
+use crate::handle::Shared;
 use std::io;
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// All buffers are free.
-    pub(crate) fn new(size: PoolSize, alarm: Arc<Alarm>) -> io::Result<Pool> {
-        let memory = Memory::new(size.buffer_size, size.count, alarm)?;
+    pub(crate) fn new(size: PoolSize, shared: Arc<Shared>) -> io::Result<Pool> {
+        let memory = Memory::new(size.buffer_size, size.count, shared)?;
         let available = usize::from(size.count);
         let free = (0..size.count).rev().collect();
         Ok(Pool { memory: Arc::new(memory), ring: None, free, available })

@@ -35,7 +35,7 @@ pub(crate) mod uring;
 use crate::buffer::PoolSize;
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
-use crate::wake::Alarm;
+use crate::handle::Shared;
 use operation::{Completed, Operation, Owner, PoolId};
 use std::io;
 use std::os::fd::RawFd;
@@ -120,7 +120,7 @@ pub(crate) trait Driver {
     fn is_quiet(&mut self) -> bool;
 
     /// Makes a pool of buffers to receive into.
-    fn add_pool(&mut self, size: PoolSize, alarm: Arc<Alarm>) -> io::Result<PoolId>;
+    fn add_pool(&mut self, size: PoolSize, shared: Arc<Shared>) -> io::Result<PoolId>;
 
     /// Starts an operation.
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey;

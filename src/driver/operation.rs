@@ -59,7 +59,7 @@ pub(crate) enum Outcome {
 /// Whom the outcome concerns. It owns the descriptor, and is kept alive until the kernel is done.
 pub(crate) trait Owner {
     /// Called by the loop with nothing borrowed. Wakes whoever waits, and calls nobody.
-    fn complete(&self, outcome: Outcome);
+    fn complete(self: Rc<Self>, outcome: Outcome);
 }
 
 /// An outcome on its way to its owner.

@@ -3,16 +3,19 @@
 //! User code runs, and user values are dropped, with nothing borrowed.
 
 mod dispatch;
+mod operations;
 mod sleeps;
 mod tasks;
 
 pub(crate) use self::sleeps::Nap;
 
 use self::tasks::EndOfTask;
+use crate::buffer::PoolSize;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue, Queued};
 use crate::clock::{Clock, END_OF_TIME};
 use crate::driver;
+use crate::driver::operation::PoolId;
 use crate::driver::uring::Uring;
 use crate::driver::{Batch, Driver, Wait};
 use crate::error::LoopError;
@@ -83,6 +86,8 @@ pub(crate) struct Core {
     condemned: RefCell<Vec<(RawFd, Rc<dyn Handler>)>>,
     /// The kernel may pin the file of something removed, or something removed is not dropped yet.
     unreleased: Cell<bool>,
+    pool: Cell<Option<PoolId>>,
+    pool_size: PoolSize,
     running: Cell<bool>,
     pub(super) probe: PollProbe,
     fork: ForkGuard,
@@ -115,6 +120,8 @@ impl Core {
             batch: RefCell::new(Batch::default()),
             condemned: RefCell::new(Vec::new()),
             unreleased: Cell::new(false),
+            pool: Cell::new(None),
+            pool_size: builder.pool,
             running: Cell::new(false),
             probe: PollProbe::new()?,
             fork,

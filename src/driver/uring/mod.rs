@@ -14,8 +14,8 @@ use crate::driver::operation::{Completed, Operation, Owner, PoolId};
 use crate::driver::{Batch, Counters, Driver, OperationKey, Readiness, Wait};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
+use crate::handle::Shared;
 use crate::sys;
-use crate::wake::Alarm;
 use operations::Operations;
 use polls::Polls;
 use ring::{Completion, HeldBack, Ring};
@@ -182,8 +182,8 @@ impl Driver for Uring {
         flushed
     }
 
-    fn add_pool(&mut self, size: PoolSize, alarm: Arc<Alarm>) -> io::Result<PoolId> {
-        self.operations.add_pool(size, alarm, &mut self.ring)
+    fn add_pool(&mut self, size: PoolSize, shared: Arc<Shared>) -> io::Result<PoolId> {
+        self.operations.add_pool(size, shared, &mut self.ring)
     }
 
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {

@@ -15,8 +15,8 @@ use crate::buffer::{Pool, PoolSize};
 use crate::driver::OperationKey;
 use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::features::KernelFeatures as Features;
+use crate::handle::Shared;
 use crate::sys;
-use crate::wake::Alarm;
 use io_uring::{opcode, squeue, types};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -106,12 +106,12 @@ impl Operations {
     pub(super) fn add_pool(
         &mut self,
         size: PoolSize,
-        alarm: Arc<Alarm>,
+        shared: Arc<Shared>,
         ring: &mut Ring,
     ) -> io::Result<PoolId> {
         let id = u16::try_from(self.pools.len())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many buffer pools"))?;
-        let mut pool = Pool::new(size, alarm)?;
+        let mut pool = Pool::new(size, shared)?;
         // A kernel without buffer rings says so here. Then the pool is read into by hand.
         if self.features.contains(Features::BUFFER_RING)
             && pool.make_ring(|buffers| ring.register_buffers(id, buffers)).is_err()
