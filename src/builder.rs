@@ -75,8 +75,7 @@ impl Builder {
     /// or while a [`Chunk`](crate::Chunk) holds it; idle streams hold none. While all are in use,
     /// streams wait for one in turn, and the kernel keeps what they are sent.
     pub fn buffers(mut self, count: u16, size: usize) -> Builder {
-        let count = count.clamp(1, 1 << 15).next_power_of_two();
-        self.pool = PoolSize { buffer_size: size.clamp(1, 1 << 30), count };
+        self.pool = PoolSize::new(count, size);
         self
     }
 

@@ -4,9 +4,11 @@ mod core;
 mod current;
 mod tasks;
 
+use crate::buffer::PoolSize;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, Deferred, Queued};
 use crate::clock::Deadline;
+use crate::driver::operation::PoolId;
 use crate::error::LoopError;
 use crate::events::{Events, Trigger};
 use crate::handle::LoopHandle;
@@ -43,6 +45,28 @@ pub struct IoLoop {
 pub struct Timeout {
     loop_id: u32,
     key: Option<TimeoutKey>,
+}
+
+/// Names a pool of buffers that [`IoLoop::add_buffers`] has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferPool {
+    loop_id: u32,
+    pool: PoolId,
+}
+
+impl BufferPool {
+    /// Its number, on the loop that it belongs to.
+    ///
+    /// # Errors
+    ///
+    /// On another.
+    pub(crate) fn on(self, core: &Core) -> io::Result<PoolId> {
+        if self.loop_id == core.id {
+            return Ok(self.pool);
+        }
+        let message = "the pool of buffers belongs to another loop than the stream";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
 }
 
 impl IoLoop {
@@ -441,6 +465,36 @@ impl IoLoop {
         }
         let cancelled = timeout.key.and_then(|key| self.core.timeouts.borrow_mut().cancel(key));
         drop(cancelled);
+    }
+
+    /// Adds a pool of buffers for streams to receive into, beside the one of
+    /// [`Builder::buffers`], which says how a pool is made and used.
+    ///
+    /// Streams are given to it by [`IoStream::set_buffers`](crate::IoStream::set_buffers): bulk
+    /// transfers to one of large buffers, many small clients to one of small ones, strangers to
+    /// one of their own. When a pool is empty, the streams that receive into it wait in turn, and
+    /// the others do not notice. It lives as long as the loop.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; [`LoopError::Closed`], [`LoopError::Forked`]; `InvalidInput` for the 65,537th.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, IoStream};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let bulk = io_loop.add_buffers(16, 256 * 1024)?;
+    /// let (stream, _peer) = UnixStream::pair()?;
+    /// let stream = IoStream::new(stream)?;
+    /// stream.set_buffers(bulk)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn add_buffers(&self, count: u16, size: usize) -> io::Result<BufferPool> {
+        let pool = self.core.add_pool(PoolSize::new(count, size))?;
+        Ok(BufferPool { loop_id: self.core.id, pool })
     }
 
     /// A handle for other threads and signal handlers.

@@ -210,7 +210,7 @@ pub mod time;
 mod timeouts;
 mod wake;
 
-pub use buffer::{Chunk, Payload};
+pub use buffer::{Chunk, Payload, Piece};
 pub use builder::Builder;
 pub use clock::Deadline;
 pub use error::LoopError;
@@ -219,7 +219,7 @@ pub use executor::{Executor, Job, ThreadPool};
 pub use features::KernelFeatures;
 pub use handle::LoopHandle;
 pub use handlers::AddHandlerError;
-pub use io_loop::{IoLoop, Timeout};
+pub use io_loop::{BufferPool, IoLoop, Timeout};
 pub use metrics::Metrics;
 pub use net::IoStream;
 pub use periodic::PeriodicCallback;

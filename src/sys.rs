@@ -122,23 +122,20 @@ pub(crate) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// `send(2)`, without waiting, and without `SIGPIPE`.
-pub(crate) fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the bytes are valid to read for their length, during the call.
-    check_count(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) })
-}
-
 /// `read(2)`. Waits, unless `fd` is non-blocking.
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is valid to write to for its length, during the call.
     check_count(unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
 }
 
-/// `write(2)`. Waits, unless `fd` is non-blocking.
-pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: the bytes are valid to read for their length, during the call.
-    check_count(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+/// Whether a socket takes connections.
+pub(crate) fn is_listening(fd: RawFd) -> bool {
+    let (mut value, mut length) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+    let target = std::ptr::from_mut(&mut value).cast();
+    // SAFETY: `value` is valid to write to, and as long as `length` says, during the call.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN, target, &mut length) };
+    result == 0 && value != 0
 }
 
 /// `accept4(2)`: non-blocking and close-on-exec. Waits, unless `listener` is non-blocking.

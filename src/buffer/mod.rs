@@ -1,16 +1,19 @@
 //! Data on its way: buffers that are received into, and what is sent.
 //!
-//! `memory` holds the buffers of a pool and takes them back, `chunk` is what users see of one,
-//! `pool` knows which are free, and provides those to the kernel where it has buffer rings.
+//! `memory` holds the buffers of a pool and takes them back, `chunk` is what users see of one, `piece`
+//! may be a copy of one. `pool` knows which are free, and provides those to the kernel where it has
+//! buffer rings.
 
 mod chunk;
 mod memory;
 mod payload;
+mod piece;
 mod pool;
 mod ring;
 
 pub use chunk::Chunk;
 use memory::Memory;
 pub use payload::Payload;
+pub use piece::Piece;
 pub(crate) use pool::{Pool, PoolSize};
 pub(crate) use ring::BufferRing;

@@ -1,6 +1,6 @@
 //! [`Payload`], data to be sent.
 
-use super::Chunk;
+use super::{Chunk, Piece};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ enum Bytes {
     Owned(Vec<u8>),
     Shared(Arc<[u8]>),
     Static(&'static [u8]),
-    Chunk(Chunk),
+    Piece(Piece),
 }
 
 impl Payload {
@@ -59,7 +59,7 @@ impl Deref for Payload {
             Bytes::Owned(bytes) => bytes,
             Bytes::Shared(bytes) => bytes,
             Bytes::Static(bytes) => bytes,
-            Bytes::Chunk(bytes) => bytes,
+            Bytes::Piece(piece) => piece,
         }
     }
 }
@@ -96,7 +96,20 @@ impl From<Arc<[u8]>> for Payload {
 
 impl From<Chunk> for Payload {
     fn from(chunk: Chunk) -> Payload {
-        Payload(Bytes::Chunk(chunk))
+        Piece::from(chunk).into()
+    }
+}
+
+impl From<Piece> for Payload {
+    fn from(piece: Piece) -> Payload {
+        Payload(Bytes::Piece(piece))
+    }
+}
+
+/// Copies.
+impl From<&Vec<u8>> for Payload {
+    fn from(bytes: &Vec<u8>) -> Payload {
+        bytes.as_slice().into()
     }
 }
 
@@ -124,5 +137,28 @@ impl From<&str> for Payload {
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_added_to_memory_of_its_own_alone() {
+        let mut owned = Payload::from(b"ab");
+        assert!(owned.append(b"cd"));
+        assert_eq!(&*owned, b"abcd");
+        assert!(!Payload::from_static(b"ab").append(b"cd"));
+        assert!(!Payload::from(Arc::<[u8]>::from(&b"ab"[..])).append(b"cd"));
+        assert!(!Payload::from(Piece::copy_of(b"ab")).append(b"cd"));
+    }
+
+    #[test]
+    fn a_payload_does_not_grow_without_end() {
+        let mut owned = Payload::from(vec![0; LONGEST_COPY - 1]);
+        assert!(owned.append(&[1]));
+        assert!(!owned.append(&[1]));
+        assert_eq!(owned.len(), LONGEST_COPY);
     }
 }

@@ -14,6 +14,14 @@ pub(crate) struct PoolSize {
     pub(crate) count: u16,
 }
 
+impl PoolSize {
+    /// The size nearest to what is asked for.
+    pub(crate) fn new(count: u16, buffer_size: usize) -> PoolSize {
+        let count = count.clamp(1, 1 << 15).next_power_of_two();
+        PoolSize { buffer_size: buffer_size.clamp(1, 1 << 30), count }
+    }
+}
+
 /// Knows which buffers are free. With a ring, the kernel takes from those; without one, `claim`
 /// does.
 pub(crate) struct Pool {
@@ -22,6 +30,7 @@ pub(crate) struct Pool {
     /// Those not in the ring.
     free: Vec<u16>,
     available: usize,
+    count: usize,
 }
 
 impl Pool {
@@ -30,7 +39,7 @@ impl Pool {
         let memory = Memory::new(size.buffer_size, size.count, shared)?;
         let available = usize::from(size.count);
         let free = (0..size.count).rev().collect();
-        Ok(Pool { memory: Arc::new(memory), ring: None, free, available })
+        Ok(Pool { memory: Arc::new(memory), ring: None, free, available, count: available })
     }
 
     /// Makes a ring for the kernel to take buffers from, which `register` tells it of.
@@ -62,10 +71,15 @@ impl Pool {
         self.available
     }
 
+    /// More than half of the buffers are lent.
+    pub(crate) fn is_scarce(&self) -> bool {
+        2 * self.available < self.count
+    }
+
     /// Makes the buffers that have come back available again.
     #[inline]
     pub(crate) fn replenish(&mut self) {
-        let Pool { memory, ring, free, available } = self;
+        let Pool { memory, ring, free, available, .. } = self;
         let before = *available;
         memory.collect(|buffer| {
             *available += 1;

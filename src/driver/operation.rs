@@ -12,6 +12,7 @@ use std::rc::Rc;
 ///
 /// An operation owns all memory that the kernel may touch, and lives where it was submitted until
 /// the kernel is done with it. Its descriptor belongs to its [`Owner`], which lives as long.
+#[allow(dead_code, reason = "servers and clients accept and connect")]
 pub(crate) enum Operation {
     /// Connections of a listening socket, one after the other, until cancelled.
     Accept { listener: RawFd },
@@ -38,21 +39,19 @@ pub(crate) enum StreamKind {
 pub(crate) struct PoolId(pub(crate) u16);
 
 /// What an operation has come to.
+#[allow(dead_code, reason = "servers and clients accept and connect")]
 pub(crate) enum Outcome {
     /// A connection. More may follow.
     Accepted(OwnedFd),
     /// No more connections will follow.
     AcceptEnded(io::Result<()>),
-    /// Data. More may follow.
-    Received(Chunk),
+    /// Data. More may follow. If the buffers of the pool are `scarce`, they are not to be kept.
+    Received { chunk: Chunk, scarce: bool },
     /// No more data will follow: it is the end of the stream, or it was not to be had.
     ReceiveEnded(io::Result<()>),
     /// The payload, and how much of it was sent. All of it, if nothing went wrong.
-    Sent {
-        payload: Payload,
-        sent: usize,
-        result: io::Result<()>,
-    },
+    Sent { payload: Payload, sent: usize, result: io::Result<()> },
+    /// The connection is made, or it cannot be.
     Connected(io::Result<()>),
 }
 
@@ -75,6 +74,20 @@ impl Operation {
             Operation::Accept { .. } => Outcome::AcceptEnded(result),
             Operation::Receive { .. } => Outcome::ReceiveEnded(result),
             Operation::Send { payload, sent, .. } => Outcome::Sent { payload, sent, result },
+            Operation::Connect { .. } => Outcome::Connected(result),
+        }
+    }
+
+    /// What it means to the owner that nothing will be heard of the operation any more. What the
+    /// kernel may touch stays where it is.
+    pub(super) fn lost(&self) -> Outcome {
+        let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        match *self {
+            Operation::Accept { .. } => Outcome::AcceptEnded(result),
+            Operation::Receive { .. } => Outcome::ReceiveEnded(result),
+            Operation::Send { sent, .. } => {
+                Outcome::Sent { payload: Payload::default(), sent, result }
+            }
             Operation::Connect { .. } => Outcome::Connected(result),
         }
     }
@@ -104,14 +117,6 @@ impl StreamKind {
         match self {
             StreamKind::Socket => sys::recv(stream, buffer),
             StreamKind::Pipe => sys::read(stream, buffer),
-        }
-    }
-
-    /// Writes what fits, without waiting.
-    pub(super) fn write(self, stream: RawFd, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            StreamKind::Socket => sys::send(stream, bytes),
-            StreamKind::Pipe => sys::write(stream, bytes),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue, Queued};
 use crate::clock::{Clock, END_OF_TIME};
 use crate::driver;
-use crate::driver::operation::PoolId;
+use crate::driver::operation::{Completed, Owner, PoolId};
 use crate::driver::uring::Uring;
 use crate::driver::{Batch, Driver, Wait};
 use crate::error::LoopError;
@@ -29,11 +29,12 @@ use crate::sleepers::Sleepers;
 use crate::sys::{BareFd, PollProbe};
 use crate::task::registry::Tasks;
 use crate::timeouts::Timeouts;
+use slab::Slab;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::iter;
 use std::os::fd::RawFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -86,6 +87,11 @@ pub(crate) struct Core {
     condemned: RefCell<Vec<(RawFd, Rc<dyn Handler>)>>,
     /// The kernel may pin the file of something removed, or something removed is not dropped yet.
     unreleased: Cell<bool>,
+    /// Outcomes of operations are being told.
+    delivering: Cell<bool>,
+    /// Who is told when the loop is closed, if no operation of theirs tells them.
+    mourners: RefCell<Slab<Weak<dyn Owner>>>,
+    /// The pool that streams receive into by default, once there is one.
     pool: Cell<Option<PoolId>>,
     pool_size: PoolSize,
     running: Cell<bool>,
@@ -120,6 +126,8 @@ impl Core {
             batch: RefCell::new(Batch::default()),
             condemned: RefCell::new(Vec::new()),
             unreleased: Cell::new(false),
+            delivering: Cell::new(false),
+            mourners: RefCell::default(),
             pool: Cell::new(None),
             pool_size: builder.pool,
             running: Cell::new(false),
@@ -332,7 +340,9 @@ impl Core {
             if self.driver()?.needs_flush() {
                 self.flush()?;
             }
-            self.deliver();
+            if !std::thread::panicking() {
+                self.deliver();
+            }
             if !self.has_condemned() {
                 self.unreleased.set(false);
                 return Ok(());
@@ -388,7 +398,6 @@ impl Core {
         };
         self.closed.set(true);
         driver.close(&mut self.batch.borrow_mut().completed);
-        self.deliver();
         self.shared.take_stop();
         self.drop_contents(all_fds);
         Ok(())
@@ -402,6 +411,9 @@ impl Core {
             true => handlers.iter().filter_map(bare_fd).collect(),
             false => Vec::new(),
         };
+        let outcomes = std::mem::take(&mut self.batch.borrow_mut().completed);
+        let outcomes = (outcomes.into_iter().chain(self.news_of_closing()))
+            .map(|outcome| (Origin::of_loop(), Doomed::Outcome(Told(Some(outcome)))));
         self.tasks.wake_all();
         let callbacks = RefCell::default();
         let tasks = iter::from_fn(|| self.next_to_end(&callbacks));
@@ -416,7 +428,9 @@ impl Core {
         let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
         let rest = [Doomed::Sleepers(self.sleepers.take()), Doomed::Executor(self.executor.take())];
         let rest = rest.map(|rest| (Origin::of_loop(), rest));
-        self.watch.drop_all(tasks.chain(handlers).chain(callbacks).chain(timeouts).chain(rest));
+        self.watch.drop_all(
+            outcomes.chain(tasks).chain(handlers).chain(callbacks).chain(timeouts).chain(rest),
+        );
     }
 
     pub(super) fn metrics(&self) -> Metrics {
@@ -477,11 +491,23 @@ fn bare_fd((fd, handler): &(RawFd, Rc<dyn Handler>)) -> Option<BareFd> {
 /// What a loop that closes drops.
 #[expect(dead_code, reason = "it is there to be dropped")]
 enum Doomed<'a> {
+    Outcome(Told),
     Task(EndOfTask<'a>),
     Handler(Rc<dyn Handler>),
     Callback(Box<dyn Callback>),
     Sleepers(Sleepers),
     Executor(Option<Rc<dyn Executor>>),
+}
+
+/// The last outcome of an operation, whose owner is told when this is dropped.
+struct Told(Option<Completed>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(Completed { owner, outcome }) = self.0.take() {
+            owner.complete(outcome);
+        }
+    }
 }
 
 /// The loop is running for as long as this lives.

@@ -2,4 +2,4 @@
 
 mod stream;
 
-pub use stream::{IoStream, StreamError};
+pub use stream::{Closed, IoStream, ReadHalf, StreamError, Write, WriteHalf};

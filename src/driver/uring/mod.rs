@@ -1,10 +1,12 @@
 //! The io_uring driver.
 //!
 //! `setup` finds the best ring this kernel gives, `ring` submits and reaps, `polls` keeps one poll
-//! per registered fd, `operations` everything that completes, `token` says what comes back with a completion.
+//! per registered fd, `operations` everything that completes (`requests` as the kernel sees it), `token`
+//! says what comes back with a completion.
 
 mod operations;
 mod polls;
+mod requests;
 mod ring;
 mod setup;
 mod token;
@@ -200,7 +202,8 @@ impl Driver for Uring {
         }
         self.polls.arm(&batch.ready, &mut self.ring);
         self.operations.arm(&mut self.ring);
-        let is_due = self.polls.has_ready() || self.operations.has_completed();
+        let is_due =
+            self.polls.has_ready() || self.operations.is_due() || !batch.completed.is_empty();
         let wait = if is_due { Wait::Poll } else { wait };
         if wait != Wait::Poll || !self.ring.is_quiet() {
             self.ring.submit_and_wait(wait)?;
@@ -230,7 +233,11 @@ impl Driver for Uring {
             self.ring.push_cancel(self.wake.token());
         }
         let deadline = sys::monotonic_now() + CLOSE_PATIENCE.as_nanos() as u64;
-        while !self.has_let_go() && sys::monotonic_now() < deadline {
+        loop {
+            self.operations.arm(&mut self.ring);
+            if self.has_let_go() || sys::monotonic_now() >= deadline {
+                break;
+            }
             if self.ring.submit_and_wait(Wait::Until(deadline)).is_err() {
                 break;
             }
@@ -238,10 +245,9 @@ impl Driver for Uring {
             if self.reap_rest().is_err() {
                 break;
             }
-            self.operations.arm(&mut self.ring);
         }
-        self.operations.report(completed);
         self.operations.leak();
+        self.operations.report(completed);
     }
 
     fn abandon(mut self: Box<Self>) {

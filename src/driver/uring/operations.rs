@@ -9,15 +9,16 @@
 //! Where the kernel has no such request, a slot is a one-shot poll, and the operation is attempted
 //! with a system call when the poll fires.
 
+use super::requests;
 use super::ring::{Completion, Ring};
 use super::token::{Kind, Stamp, Token};
 use crate::buffer::{Pool, PoolSize};
 use crate::driver::OperationKey;
-use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId, StreamKind};
+use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId};
 use crate::features::KernelFeatures as Features;
 use crate::handle::Shared;
 use crate::sys;
-use io_uring::{opcode, squeue, types};
+use io_uring::squeue;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -30,12 +31,6 @@ pub(super) const OPTIONAL: Features =
     Features::MULTISHOT_ACCEPT.union(Features::MULTISHOT_RECV).union(Features::BUFFER_RING);
 /// Connections accepted per readiness, where there is no multishot accept: Tornado's number.
 const ACCEPTS_PER_POLL: usize = 128;
-/// What one system call writes at most (`MAX_RW_COUNT`).
-const LONGEST_WRITE: usize = 0x7fff_f000;
-/// The length of a read into a buffer yet to be chosen, which has its own.
-const WHOLE_BUFFER: u32 = LONGEST_WRITE as u32;
-/// Reads and writes where the file stands.
-const NO_OFFSET: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -66,18 +61,30 @@ pub(super) struct Operations {
     /// What is to be told when the turn ends.
     completed: Vec<Completed>,
     cancelled: usize,
+    /// There are buffers, and operations that wait for one.
+    hungry: bool,
     /// Optional requests that this kernel has, as far as is known.
     features: Features,
     pub(super) buffers_exhausted: u64,
 }
 
-/// How an operation is done.
+/// How an operation goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
-    /// A request of its own, if the kernel has one.
+    /// By a request of its own, if the kernel has one.
     Request,
-    /// A poll, and an attempt when it fires.
+    /// By a poll first.
     Poll,
+}
+
+/// What becomes of an operation whose request is over, with something left to do.
+enum Sequel {
+    Again(By),
+    /// Again, when there is a buffer.
+    Park(PoolId),
+    /// Again, without what the kernel does not have.
+    Without(Features),
+    End(i32),
 }
 
 struct BufferPool {
@@ -95,6 +102,7 @@ impl Operations {
             to_arm: Vec::new(),
             completed: Vec::new(),
             cancelled: 0,
+            hungry: false,
             features: features & OPTIONAL,
             buffers_exhausted: 0,
         }
@@ -143,14 +151,14 @@ impl Operations {
 
     /// Hands a request for this slot to the kernel.
     fn request(&mut self, slot: u32, by: By, ring: &mut Ring) {
-        let entry = &mut self.slots[slot as usize];
         let request = match by {
-            By::Request => native(&entry.operation, self.features),
+            By::Request => self.native(slot),
             By::Poll => None,
         };
+        let entry = &mut self.slots[slot as usize];
         entry.state = State::Armed;
         entry.polling = request.is_none();
-        let request = request.unwrap_or_else(|| poll(&entry.operation));
+        let request = request.unwrap_or_else(|| requests::poll(&entry.operation));
         let token = Token::new(entry.stamp, slot);
         // SAFETY: what the request refers to, the payload of a `Send` or the address of a
         // `Connect`, is on the heap or static, and owned by the operation, which stays in its slot
@@ -158,11 +166,23 @@ impl Operations {
         unsafe { ring.push(request.user_data(token.bits())) };
     }
 
+    /// The request that does what a slot is for, if the kernel has one.
+    fn native(&self, slot: u32) -> Option<squeue::Entry> {
+        let operation = &self.slots[slot as usize].operation;
+        let has_ring = match operation {
+            Operation::Receive { pool, .. } => self.pools[usize::from(pool.0)].pool.has_ring(),
+            _ => false,
+        };
+        requests::native(operation, self.features, has_ring)
+    }
+
     /// Makes the requests that are due, and gives buffers that came back to those that wait.
     #[inline]
     pub(super) fn arm(&mut self, ring: &mut Ring) {
+        self.hungry = false;
         for pool in &mut self.pools {
             pool.replenish(&mut self.to_arm);
+            self.hungry |= pool.is_hungry();
         }
         if !self.to_arm.is_empty() {
             self.request_all(ring);
@@ -228,13 +248,14 @@ impl Operations {
     /// True if nothing is to be armed, released or told, and nobody waits for a buffer.
     pub(super) fn is_quiet(&self) -> bool {
         self.to_arm.is_empty()
-            && !self.has_completed()
+            && !self.is_due()
             && !self.is_releasing()
             && self.pools.iter().all(|pool| pool.parked.is_empty())
     }
 
-    pub(super) fn has_completed(&self) -> bool {
-        !self.completed.is_empty()
+    /// The next turn is due at once.
+    pub(super) fn is_due(&self) -> bool {
+        self.hungry || !self.completed.is_empty()
     }
 
     /// Moves what there is to tell to `completed`.
@@ -276,8 +297,9 @@ impl Operations {
                     let pool = &mut self.pools[usize::from(pool.0)].pool;
                     // SAFETY: the buffer is this completion's, which is taken in once.
                     let chunk = unsafe { pool.filled(buffer, result.max(0) as usize) };
+                    let scarce = pool.is_scarce();
                     if result > 0 {
-                        self.tell(slot, Outcome::Received(chunk));
+                        self.tell(slot, Outcome::Received { chunk, scarce });
                     }
                 }
                 if result == 0 && !completion.has_more() {
@@ -301,28 +323,54 @@ impl Operations {
         true
     }
 
-    /// What becomes of an operation whose request is over, with something left to do.
+    /// The request of an operation is over, with something left to do.
     fn finished(&mut self, slot: u32, result: i32) {
-        let entry = &mut self.slots[slot as usize];
+        let entry = &self.slots[slot as usize];
+        let sequel = self.sequel(&entry.operation, -result);
         if entry.state == State::Cancelled {
-            return self.end(slot, cancelled());
+            return self.end(
+                slot,
+                match sequel {
+                    // The socket has told of it, and does not tell again.
+                    Sequel::End(errno) => failure(errno),
+                    Sequel::Again(_) | Sequel::Park(_) | Sequel::Without(_) => cancelled(),
+                },
+            );
         }
-        match (&entry.operation, -result) {
-            (_, ..=0 | libc::EINTR) => self.arm_later(slot, By::Request),
-            (Operation::Accept { .. }, libc::ECONNABORTED) => self.arm_later(slot, By::Request),
-            // Older kernels take the descriptor's own non-blocking mode for the request's.
-            (Operation::Accept { .. } | Operation::Send { .. }, libc::EAGAIN) => {
-                self.arm_later(slot, By::Poll);
-            }
-            (Operation::Receive { pool, .. }, libc::ENOBUFS) => {
-                let pool = *pool;
-                self.park(slot, pool);
-            }
-            (operation, libc::EINVAL) if self.features.intersects(optional(operation)) => {
-                self.features -= optional(operation);
+        match sequel {
+            Sequel::Again(by) => self.arm_later(slot, by),
+            Sequel::Park(pool) => self.park(slot, pool),
+            Sequel::Without(features) => {
+                self.features -= features;
                 self.arm_later(slot, By::Request);
             }
-            (_, errno) => self.end(slot, Err(io::Error::from_raw_os_error(errno))),
+            Sequel::End(errno) => self.end(slot, failure(errno)),
+        }
+    }
+
+    fn sequel(&self, operation: &Operation, errno: i32) -> Sequel {
+        match (operation, errno) {
+            (_, ..=0 | libc::EINTR) => Sequel::Again(By::Request),
+            // Older kernels take the descriptor's own non-blocking mode for the request's.
+            (_, libc::EAGAIN) => Sequel::Again(By::Poll),
+            (Operation::Connect { .. }, libc::EINPROGRESS | libc::EALREADY) => {
+                Sequel::Again(By::Poll)
+            }
+            (Operation::Accept { .. }, libc::ECONNABORTED) => Sequel::Again(By::Request),
+            (&Operation::Receive { pool, .. }, libc::ENOBUFS) => Sequel::Park(pool),
+            (operation, libc::EINVAL) => {
+                match requests::multishot(operation) & self.features {
+                    // It may be the kernel that does not know the request, or the socket.
+                    features if features.is_empty() => Sequel::End(errno),
+                    _ if matches!(operation, Operation::Accept { listener }
+                        if !sys::is_listening(*listener)) =>
+                    {
+                        Sequel::End(errno)
+                    }
+                    features => Sequel::Without(features),
+                }
+            }
+            _ => Sequel::End(errno),
         }
     }
 
@@ -332,15 +380,16 @@ impl Operations {
         self.pools[usize::from(pool.0)].parked.push_back(slot);
     }
 
-    /// The poll of an operation without a request of its own has fired, or failed.
+    /// The poll of an operation has fired, or failed.
     fn polled(&mut self, slot: u32, result: i32) {
         if self.slots[slot as usize].state == State::Cancelled {
             return self.end(slot, cancelled());
         }
         match -result {
+            ..=0 if self.native(slot).is_some() => self.arm_later(slot, By::Request),
             ..=0 => self.attempt(slot),
-            libc::EINTR | libc::EAGAIN | libc::ENOMEM => self.arm_later(slot, By::Request),
-            errno => self.end(slot, Err(io::Error::from_raw_os_error(errno))),
+            libc::EINTR | libc::EAGAIN | libc::ENOMEM => self.arm_later(slot, By::Poll),
+            errno => self.end(slot, failure(errno)),
         }
     }
 
@@ -349,17 +398,8 @@ impl Operations {
         match &mut self.slots[slot as usize].operation {
             Operation::Accept { .. } => self.attempt_accept(slot),
             Operation::Receive { .. } => self.attempt_receive(slot),
-            Operation::Send { stream, kind, payload, sent } => {
-                match kind.write(*stream, &payload[*sent..]) {
-                    Ok(count) => *sent += count,
-                    Err(error) => return self.failed(slot, error),
-                }
-                if *sent < payload.len() {
-                    return self.arm_later(slot, By::Request);
-                }
-                self.end(slot, Ok(()));
-            }
-            Operation::Connect { .. } => {}
+            // Every kernel has requests for these.
+            Operation::Send { .. } | Operation::Connect { .. } => {}
         }
     }
 
@@ -384,7 +424,8 @@ impl Operations {
             None => self.park(slot, pool),
             Some(Ok(chunk)) if chunk.is_empty() => self.end(slot, Ok(())),
             Some(Ok(chunk)) => {
-                self.tell(slot, Outcome::Received(chunk));
+                let scarce = buffers.is_scarce();
+                self.tell(slot, Outcome::Received { chunk, scarce });
                 self.arm_later(slot, By::Request);
             }
             Some(Err(error)) => self.failed(slot, error),
@@ -413,12 +454,16 @@ impl Operations {
         self.completed.push(Completed { owner, outcome: operation.ended(result) });
     }
 
-    /// Keeps for ever what the kernel has not let go of.
+    /// Keeps for ever what the kernel has not let go of, and tells the owners that it is over.
     pub(super) fn leak(&mut self) {
-        if !self.slots.is_empty() {
-            std::mem::forget(std::mem::take(&mut self.slots));
-            std::mem::take(&mut self.pools).into_iter().for_each(|buffers| buffers.pool.leak());
+        if self.slots.is_empty() {
+            return;
         }
+        for (_, Slot { operation, owner, .. }) in &self.slots {
+            self.completed.push(Completed { owner: owner.clone(), outcome: operation.lost() });
+        }
+        std::mem::forget(std::mem::take(&mut self.slots));
+        std::mem::take(&mut self.pools).into_iter().for_each(|buffers| buffers.pool.leak());
     }
 }
 
@@ -432,74 +477,29 @@ impl BufferPool {
         }
     }
 
+    /// Lets as many go on as there are buffers. Who goes on may find that it does not need one.
     #[cold]
     fn unpark(&mut self, to_arm: &mut Vec<(u32, By)>) {
         loop {
             let fed = self.pool.available().min(self.parked.len());
             to_arm.extend(self.parked.drain(..fed).map(|slot| (slot, By::Request)));
-            if self.parked.is_empty() || self.pool.wait_for_returns() {
+            if fed > 0 || self.pool.wait_for_returns() {
                 return;
             }
             self.pool.replenish();
         }
     }
+
+    /// Some wait, and there are buffers: those who went on before them may not need them.
+    fn is_hungry(&self) -> bool {
+        !self.parked.is_empty() && self.pool.available() > 0
+    }
 }
 
 fn cancelled() -> io::Result<()> {
-    Err(io::Error::from_raw_os_error(libc::ECANCELED))
+    failure(libc::ECANCELED)
 }
 
-/// For what the kernel has no request.
-fn poll(operation: &Operation) -> squeue::Entry {
-    opcode::PollAdd::new(types::Fd(operation.fd()), operation.readiness()).build()
-}
-
-/// The optional request by which an operation is done.
-fn optional(operation: &Operation) -> Features {
-    match operation {
-        Operation::Accept { .. } => Features::MULTISHOT_ACCEPT,
-        Operation::Receive { kind: StreamKind::Socket, .. } => {
-            Features::MULTISHOT_RECV.union(Features::BUFFER_RING)
-        }
-        Operation::Receive { kind: StreamKind::Pipe, .. } => Features::BUFFER_RING,
-        Operation::Send { .. } | Operation::Connect { .. } => Features::empty(),
-    }
-}
-
-/// The request for an operation, if the kernel has one.
-fn native(operation: &Operation, features: Features) -> Option<squeue::Entry> {
-    if !features.contains(optional(operation)) {
-        return None;
-    }
-    match *operation {
-        Operation::Accept { listener } => {
-            Some(opcode::AcceptMulti::new(types::Fd(listener)).flags(sys::ACCEPT_FLAGS).build())
-        }
-        Operation::Receive { stream, kind: StreamKind::Socket, pool } => {
-            Some(opcode::RecvMulti::new(types::Fd(stream), pool.0).build())
-        }
-        Operation::Receive { stream, kind: StreamKind::Pipe, pool } => {
-            let read = opcode::Read::new(types::Fd(stream), std::ptr::null_mut(), WHOLE_BUFFER);
-            let read = read.offset(NO_OFFSET).buf_group(pool.0).build();
-            Some(read.flags(squeue::Flags::BUFFER_SELECT))
-        }
-        Operation::Send { stream, kind, ref payload, sent } => {
-            let rest = &payload[sent..];
-            let (stream, address) = (types::Fd(stream), rest.as_ptr());
-            let length = rest.len().min(LONGEST_WRITE) as u32;
-            Some(match kind {
-                StreamKind::Socket => {
-                    let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-                    opcode::Send::new(stream, address, length).flags(flags).build()
-                }
-                StreamKind::Pipe => {
-                    opcode::Write::new(stream, address, length).offset(NO_OFFSET).build()
-                }
-            })
-        }
-        Operation::Connect { socket, ref address } => {
-            let (pointer, length) = (address.as_ptr().cast(), address.len());
-            Some(opcode::Connect::new(types::Fd(socket), pointer, length).build())
-        }
-    }
+fn failure(errno: i32) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(errno))
 }

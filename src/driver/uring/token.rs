@@ -38,13 +38,9 @@ impl Stamp {
         Stamp(kind as u32)
     }
 
-    /// As a number, to be had back by [`from_bits`](Self::from_bits).
+    /// As a number.
     pub(super) const fn bits(self) -> u32 {
         self.0
-    }
-
-    pub(super) const fn from_bits(bits: u32) -> Stamp {
-        Stamp(bits)
     }
 
     /// That of the next arming. The generation wraps; the kind stays.

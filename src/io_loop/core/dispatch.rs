@@ -21,17 +21,19 @@ impl Core {
         }
     }
 
-    /// Tells owners of operations what these have come to. If a waker panics, the rest is told
-    /// later.
+    /// Tells owners of operations what these have come to, in order: what the telling brings about
+    /// is told after the rest.
+    #[inline]
     pub(super) fn deliver(&self) {
-        let mut completed = std::mem::take(&mut self.batch.borrow_mut().completed);
-        if completed.is_empty() {
-            return;
+        if !self.batch.borrow().completed.is_empty() && !self.delivering.replace(true) {
+            self.deliver_all();
         }
-        completed.reverse();
-        let mut left = Untold { core: self, completed };
-        while let Some(Completed { owner, outcome }) = left.completed.pop() {
-            owner.complete(outcome);
+    }
+
+    fn deliver_all(&self) {
+        let mut delivery = Delivery { core: self, outcomes: Vec::new() };
+        while delivery.load() {
+            self.watch.run_many(&mut delivery, Delivery::tell, |_| Some(Origin::of_loop()));
         }
     }
 
@@ -105,17 +107,36 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Outcomes in reverse order. What a panic leaves of them is kept.
-struct Untold<'a> {
+/// Outcomes being told, in reverse order. What a panic leaves of them is kept.
+struct Delivery<'a> {
     core: &'a Core,
-    completed: Vec<Completed>,
+    outcomes: Vec<Completed>,
 }
 
-impl Drop for Untold<'_> {
+impl Delivery<'_> {
+    /// False if there is nothing to tell.
+    fn load(&mut self) -> bool {
+        if self.outcomes.is_empty() {
+            std::mem::swap(&mut self.outcomes, &mut self.core.batch.borrow_mut().completed);
+            self.outcomes.reverse();
+        }
+        !self.outcomes.is_empty()
+    }
+
+    /// Tells what is left, until one panics: wakers of other executors are user code.
+    fn tell(&mut self) {
+        while let Some(Completed { owner, outcome }) = self.outcomes.pop() {
+            owner.complete(outcome);
+        }
+    }
+}
+
+impl Drop for Delivery<'_> {
     fn drop(&mut self) {
-        self.completed.reverse();
+        self.outcomes.reverse();
         let completed = &mut self.core.batch.borrow_mut().completed;
-        self.completed.append(completed);
-        std::mem::swap(completed, &mut self.completed);
+        self.outcomes.append(completed);
+        std::mem::swap(completed, &mut self.outcomes);
+        self.core.delivering.set(false);
     }
 }

@@ -1,11 +1,13 @@
 //! Operations that complete, as the streams on a loop ask for them.
 
 use super::Core;
+use crate::buffer::PoolSize;
 use crate::driver::OperationKey;
-use crate::driver::operation::{Operation, Owner, PoolId};
+use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId};
 use crate::error::LoopError;
 use std::io;
-use std::rc::Rc;
+use std::os::fd::RawFd;
+use std::rc::{Rc, Weak};
 
 impl Core {
     /// Starts an operation. Its owner hears of it in a later turn.
@@ -28,6 +30,33 @@ impl Core {
         }
     }
 
+    /// # Errors
+    ///
+    /// For a file that is always ready, and cannot be waited for.
+    pub(crate) fn check_pollable(&self, fd: RawFd) -> io::Result<()> {
+        self.probe.check(fd)
+    }
+
+    /// Has a stream told when the loop is closed, until [`forget`](Self::forget).
+    pub(crate) fn remember(&self, owner: Weak<dyn Owner>) -> usize {
+        self.mourners.borrow_mut().insert(owner)
+    }
+
+    pub(crate) fn forget(&self, key: usize) {
+        let forgotten = self.mourners.borrow_mut().try_remove(key);
+        drop(forgotten);
+    }
+
+    /// That no data will come any more, for those who asked for it.
+    pub(super) fn news_of_closing(&self) -> impl Iterator<Item = Completed> + use<> {
+        let mourners = self.mourners.take();
+        mourners.into_iter().filter_map(|(_, owner)| {
+            let cancelled = io::Error::from_raw_os_error(libc::ECANCELED);
+            let outcome = Outcome::ReceiveEnded(Err(cancelled));
+            Some(Completed { owner: owner.upgrade()?, outcome })
+        })
+    }
+
     /// The pool that streams receive into if they have none of their own.
     ///
     /// # Errors
@@ -37,8 +66,15 @@ impl Core {
         if let Some(pool) = self.pool.get() {
             return Ok(pool);
         }
-        let pool = self.driver()?.add_pool(self.pool_size, self.shared.clone())?;
+        let pool = self.add_pool(self.pool_size)?;
         self.pool.set(Some(pool));
         Ok(pool)
+    }
+
+    /// # Errors
+    ///
+    /// If there is no memory for it, or there are too many.
+    pub(crate) fn add_pool(&self, size: PoolSize) -> io::Result<PoolId> {
+        self.driver()?.add_pool(size, self.shared.clone())
     }
 }

@@ -79,11 +79,20 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// An operation was cancelled.
+    pub(super) const CANCELLED: Reason = Reason::Os(libc::ECANCELED);
+
     pub(super) fn error(self) -> io::Error {
         match self {
             Reason::Os(errno) => io::Error::from_raw_os_error(errno),
             Reason::Stream(error) => error.into(),
         }
+    }
+}
+
+impl From<StreamError> for Reason {
+    fn from(error: StreamError) -> Reason {
+        Reason::Stream(error)
     }
 }
 

@@ -1,41 +1,40 @@
-//! The receiving side of a stream.
+//! The receiving side of a stream: what has come, who reads it, and whether more is to come.
 
 use super::error::{Reason, StreamError};
-use super::queue::{Queue, Received};
-use super::wakers::Wakers;
-use crate::buffer::Chunk;
+use super::queue::Queue;
+use super::waiters::{Waiters, Wakers};
+use crate::buffer::{Chunk, Piece};
 use crate::driver::OperationKey;
 use std::io;
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 /// Above this many bytes that nobody has read, a stream stops receiving.
 const HIGH_WATER: usize = 128 * 1024;
 
 pub(crate) struct Incoming {
     queue: Queue,
-    /// How far a delimiter has been looked for in vain.
-    searched: usize,
-    pub(super) receiving: Option<OperationKey>,
+    receiving: Option<OperationKey>,
+    /// The operation is cancelled.
     stopping: bool,
     /// Stopped because of too much that nobody reads.
     full: bool,
     /// Nothing more comes: it is the end, or there is a reason.
     end: Option<Result<(), Reason>>,
+    /// Wakes the read that waits, once.
     reader: Option<Waker>,
     /// A read waits, if only for its next turn.
     busy: bool,
-    /// The read that waits, or was tried last, asks for this many bytes.
+    /// The read that waits asks for this many bytes.
     wanted: usize,
     /// Those who wait for the end, and not for data.
-    watchers: Vec<Waker>,
-    pub(super) high_water: usize,
+    pub(super) watchers: Waiters,
+    high_water: usize,
 }
 
 impl Default for Incoming {
     fn default() -> Incoming {
         Incoming {
             queue: Queue::default(),
-            searched: 0,
             receiving: None,
             stopping: false,
             full: false,
@@ -43,30 +42,35 @@ impl Default for Incoming {
             reader: None,
             busy: false,
             wanted: 0,
-            watchers: Vec::new(),
+            watchers: Waiters::default(),
             high_water: HIGH_WATER,
         }
     }
 }
 
+/// Receiving: when it begins, stops and ends.
 impl Incoming {
     /// Data has come. Says whom to wake, and whether it is too much.
-    pub(super) fn received(&mut self, chunk: Chunk) -> (Wakers, bool) {
-        self.queue.push(chunk);
+    pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> (Wakers, bool) {
+        // One who waits for data takes it soon, and is to have it without a copy.
+        let may_keep = !scarce || self.reader.is_some();
+        self.queue.push(chunk, may_keep);
         let stop = self.queue.len() >= self.limit() && !self.stopping;
         self.full |= stop;
         (Wakers::one(self.reader.take()), stop)
     }
 
-    /// Receiving is over. Says whom to wake, and whether to go on all the same.
-    pub(super) fn receiving_ended(&mut self, result: Result<(), Reason>) -> (Wakers, bool) {
+    /// Receiving is over. Says whether to go on all the same.
+    pub(super) fn receiving_ended(&mut self, result: Result<(), Reason>) -> bool {
         self.receiving = None;
         let stopped = std::mem::take(&mut self.stopping);
-        if stopped && result == Err(Reason::Os(libc::ECANCELED)) {
-            return (Wakers::none(), true);
+        let cancelled = result == Err(Reason::CANCELLED);
+        if stopped && cancelled {
+            return true;
         }
-        self.end(result);
-        (self.wakers(), false)
+        // Only a loop that closes cancels what nobody has asked to be stopped.
+        self.end(if cancelled { Err(StreamError::LoopClosed.into()) } else { result });
+        false
     }
 
     /// The operation to cancel, if one is to be.
@@ -85,17 +89,21 @@ impl Incoming {
         self.end
     }
 
-    /// Everybody who waits.
-    pub(super) fn wakers(&mut self) -> Wakers {
-        Wakers::all(self.reader.take(), std::mem::take(&mut self.watchers))
+    /// Nobody will read any more.
+    pub(super) fn abandon(&mut self) {
+        self.queue.clear();
+    }
+
+    /// Everybody who waits for data, or for the end.
+    pub(super) fn wakers(&mut self) -> [Wakers; 2] {
+        [Wakers::one(self.reader.take()), self.watchers.take_all()]
     }
 
     /// Whether to receive: once it was too much, only when half of it is read, or a read waits.
     pub(super) fn wants_more(&self) -> bool {
         let (length, limit) = (self.queue.len(), self.limit());
-        let room =
-            length < self.wanted || if self.full { length <= limit / 2 } else { length < limit };
-        room && self.receiving.is_none() && self.end.is_none()
+        let low = if self.full { length <= limit / 2 } else { length < limit };
+        (low || length < self.wanted) && self.receiving.is_none() && self.end.is_none()
     }
 
     /// Above this, receiving stops. What a read waits for is never above it.
@@ -103,62 +111,70 @@ impl Incoming {
         self.high_water.max(self.wanted)
     }
 
+    pub(super) fn set_high_water(&mut self, bytes: usize) {
+        self.high_water = bytes.max(1);
+    }
+
     pub(super) fn started(&mut self, operation: OperationKey) {
         self.receiving = Some(operation);
         self.full = false;
     }
 
-    /// Receiving was stopped, and is to go on.
+    /// Receiving was stopped because of too much, and is to go on.
     pub(super) fn is_low(&self) -> bool {
         self.full && self.wants_more()
     }
+}
 
-    /// A read waits.
+/// The read that waits.
+impl Incoming {
     pub(super) fn is_busy(&self) -> bool {
         self.busy
     }
 
-    /// A read waits no more, done or not. Its waker is to be dropped with nothing borrowed.
+    /// Whether this waker is the one that will be woken.
+    pub(super) fn knows(&self, waker: &Waker) -> bool {
+        self.reader.as_ref().is_some_and(|reader| reader.will_wake(waker))
+    }
+
+    /// Leaves a waker. The one before is to be dropped with nothing borrowed.
+    pub(super) fn wait(&mut self, waker: Waker) -> Option<Waker> {
+        self.reader.replace(waker)
+    }
+
+    pub(super) fn set_busy(&mut self) {
+        self.busy = true;
+    }
+
+    /// The read waits no more, but is woken all the same.
+    #[cfg(feature = "futures-io")]
+    pub(super) fn set_idle(&mut self) {
+        self.busy = false;
+    }
+
+    /// The read waits no more, done or not. Its waker is to be dropped with nothing borrowed.
     pub(super) fn finish(&mut self) -> Option<Waker> {
         self.busy = false;
         self.wanted = 0;
         self.reader.take()
     }
 
-    /// A read waits from now on. The waker it had before is to be dropped with nothing borrowed.
-    pub(super) fn wait(&mut self, context: &Context<'_>) -> Option<Waker> {
-        self.busy = true;
-        match &self.reader {
-            Some(reader) if reader.will_wake(context.waker()) => None,
-            _ => self.reader.replace(context.waker().clone()),
-        }
+    /// As `finish`, for one that is not done: what came for it may have to wait for long.
+    pub(super) fn give_up(&mut self) -> Option<Waker> {
+        self.queue.give_back();
+        self.finish()
     }
+}
 
-    pub(super) fn watch(&mut self, context: &Context<'_>) {
-        if !self.watchers.iter().any(|watcher| watcher.will_wake(context.waker())) {
-            self.watchers.push(context.waker().clone());
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// What a read gets that cannot be satisfied any more.
-    fn unsatisfied<T>(&self) -> Option<io::Result<T>> {
-        Some(Err(match self.end? {
-            Ok(()) => StreamError::Ended.into(),
-            Err(reason) => reason.error(),
-        }))
-    }
-
+/// What reads do. `None` says that they have to wait; they take nothing then.
+impl Incoming {
     /// Exactly `count` bytes.
     pub(super) fn read_exactly(&mut self, count: usize) -> Option<io::Result<Vec<u8>>> {
         self.wanted = count;
         if self.queue.len() < count {
             return self.unsatisfied();
         }
-        Some(Ok(self.take(count)))
+        Some(Ok(self.queue.take(count)))
     }
 
     /// From 1 to `most` bytes; none at the end.
@@ -167,36 +183,57 @@ impl Incoming {
         if self.queue.len() == 0 && most > 0 {
             return self.at_end(Vec::new());
         }
-        Some(Ok(self.take(self.queue.len().min(most))))
+        Some(Ok(self.queue.take(self.queue.len().min(most))))
     }
 
-    /// A piece as it came; an empty one at the end.
-    pub(super) fn read_piece(&mut self) -> Option<io::Result<Option<Received>>> {
+    /// A piece as it came; none at the end.
+    pub(super) fn read_piece(&mut self) -> Option<io::Result<Option<Piece>>> {
         self.wanted = 1;
-        self.searched = 0;
         match self.queue.pop() {
             Some(piece) => Some(Ok(Some(piece))),
             None => self.at_end(None),
         }
     }
 
-    /// Up to and with `delimiter`, `most` bytes in all.
+    /// Puts back what is left of a piece.
+    #[cfg(feature = "futures-io")]
+    pub(super) fn unread(&mut self, piece: Piece) {
+        self.queue.unpop(piece);
+    }
+
+    /// Up to and with `delimiter`, `most` bytes in all. It has been looked for in the first
+    /// `searched` bytes.
     pub(super) fn read_until(
         &mut self,
         delimiter: &[u8],
         most: usize,
+        searched: &mut usize,
     ) -> Option<io::Result<Vec<u8>>> {
         // The end of what was searched may be the beginning of a delimiter.
-        let from = self.searched.saturating_sub(delimiter.len().saturating_sub(1));
+        let from = searched.saturating_sub(delimiter.len().saturating_sub(1));
+        let found = self.queue.find(delimiter, from);
+        *searched = self.queue.len();
+        self.read_up_to(found, most)
+    }
+
+    /// Up to the end of the first match, `most` bytes in all.
+    #[cfg(feature = "regex")]
+    pub(super) fn read_until_regex(
+        &mut self,
+        regex: &regex::bytes::Regex,
+        most: usize,
+    ) -> Option<io::Result<Vec<u8>>> {
+        let found = regex.find(self.queue.make_contiguous()).map(|found| found.end());
+        self.read_up_to(found, most)
+    }
+
+    fn read_up_to(&mut self, found: Option<usize>, most: usize) -> Option<io::Result<Vec<u8>>> {
         self.wanted = most;
-        match self.queue.find(delimiter, from) {
-            Some(length) if length <= most => Some(Ok(self.take(length))),
+        match found {
+            Some(length) if length <= most => Some(Ok(self.queue.take(length))),
             Some(_) => Some(Err(StreamError::ReadLimit(most).into())),
             None if self.queue.len() >= most => Some(Err(StreamError::ReadLimit(most).into())),
-            None => {
-                self.searched = self.queue.len();
-                self.unsatisfied()
-            }
+            None => self.unsatisfied(),
         }
     }
 
@@ -207,46 +244,36 @@ impl Incoming {
             return Some(Err(StreamError::ReadLimit(most).into()));
         }
         match self.end? {
-            Ok(()) => Some(Ok(self.take(self.queue.len()))),
+            Ok(()) => Some(Ok(self.queue.take(self.queue.len()))),
             Err(reason) => Some(Err(reason.error())),
         }
     }
 
-    /// As many bytes as there are, or, if it has to be `full`, as fit.
-    pub(super) fn read_into(&mut self, target: &mut [u8], full: bool) -> Option<io::Result<usize>> {
-        self.wanted = if full { target.len() } else { 1 };
-        if full && self.queue.len() < target.len() {
+    /// As many bytes as fit, all of which have to be there.
+    pub(super) fn fill(&mut self, target: &mut [u8]) -> Option<io::Result<()>> {
+        self.wanted = target.len();
+        if self.queue.len() < target.len() {
             return self.unsatisfied();
         }
+        self.queue.fill(target);
+        Some(Ok(()))
+    }
+
+    /// As many bytes as there are, and as fit; none at the end.
+    pub(super) fn read_into(&mut self, target: &mut [u8]) -> Option<io::Result<usize>> {
+        self.wanted = 1;
         if self.queue.len() == 0 && !target.is_empty() {
             return self.at_end(0);
         }
-        self.searched = 0;
         Some(Ok(self.queue.fill(target)))
     }
 
-    /// Lets `consume` look at all that is there, in one piece, and say how much of it is read.
-    pub(super) fn read_with(&mut self, consume: impl FnOnce(&[u8]) -> usize) -> usize {
-        let count = consume(self.queue.make_contiguous()).min(self.queue.len());
-        self.consume(count);
-        count
-    }
-
-    /// The first bytes.
-    pub(super) fn front(&self) -> &[u8] {
-        self.queue.front()
-    }
-
-    pub(super) fn consume(&mut self, count: usize) {
-        self.searched = 0;
-        self.queue.advance(count);
-    }
-
-    fn take(&mut self, count: usize) -> Vec<u8> {
-        self.searched = 0;
-        let mut bytes = Vec::new();
-        self.queue.take_into(count, &mut bytes);
-        bytes
+    /// What a read gets that cannot be satisfied any more.
+    fn unsatisfied<T>(&self) -> Option<io::Result<T>> {
+        Some(Err(match self.end? {
+            Ok(()) => StreamError::Ended.into(),
+            Err(reason) => reason.error(),
+        }))
     }
 
     /// `nothing`, if the other side has ended the stream; or why it ended.

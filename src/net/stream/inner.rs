@@ -1,12 +1,18 @@
-//! What the two halves of a stream share: its descriptor, its state, and the operations in flight.
+//! What the halves of a stream and its futures share: its descriptor, its state, and the operations
+//! in flight.
 //!
 //! The receiving side is filled by the kernel and emptied by reads; the sending side is filled by
 //! writes and emptied by the kernel. Futures only look at the state and leave their wakers, so they
 //! can be dropped at any time.
+//!
+//! Wakers are user code, and so are close callbacks: they are cloned, called and dropped with
+//! nothing borrowed.
 
+use super::closing::CloseCallback;
 use super::error::{Reason, StreamError};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
+use super::waiters::Ticket;
 use crate::buffer::Payload;
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::io_loop::Core;
@@ -15,17 +21,28 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 pub(crate) struct Inner {
     core: Weak<Core>,
     fd: OwnedFd,
     kind: StreamKind,
-    pub(super) pool: Cell<Option<PoolId>>,
+    pool: Cell<Option<PoolId>>,
     pub(super) incoming: RefCell<Incoming>,
     pub(super) outgoing: RefCell<Outgoing>,
-    /// Closed on this side, at once or as soon as everything is sent.
-    closing: Cell<bool>,
+    pub(super) on_close: RefCell<Option<CloseCallback>>,
+    /// The loop tells when it is closed. By this key it is asked not to.
+    remembered: Cell<Option<usize>>,
+    state: Cell<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Dropped. What is queued is still sent.
+    Abandoned,
+    /// Closed. Nothing is sent any more.
+    Closed,
 }
 
 impl Inner {
@@ -37,22 +54,70 @@ impl Inner {
             pool: Cell::new(None),
             incoming: RefCell::default(),
             outgoing: RefCell::default(),
-            closing: Cell::new(false),
+            on_close: RefCell::default(),
+            remembered: Cell::new(None),
+            state: Cell::new(State::Open),
         })
     }
 
-    fn core(&self) -> io::Result<Rc<Core>> {
+    pub(super) fn core(&self) -> io::Result<Rc<Core>> {
         self.core.upgrade().ok_or_else(|| StreamError::LoopClosed.into())
     }
 
+    /// Why the stream has ended, if it has: to reading, or to writing by a failure.
+    pub(super) fn end(&self) -> Option<Result<(), Reason>> {
+        self.incoming.borrow().ended().or_else(|| self.outgoing.borrow().failed().map(Err))
+    }
+
+    /// What went wrong, if something did.
+    pub(super) fn failure(&self) -> Option<Reason> {
+        let closed = Reason::Stream(StreamError::Closed);
+        let received = self.incoming.borrow().ended().and_then(Result::err);
+        received.or_else(|| self.outgoing.borrow().failed()).filter(|reason| *reason != closed)
+    }
+
+    /// Tells those who wait for it that the stream has ended, if it has.
+    fn tell_end(&self) {
+        let Some(end) = self.end() else { return };
+        let [reader, watchers] = self.incoming.borrow_mut().wakers();
+        let writers = self.outgoing.borrow_mut().wakers();
+        // Also if a waker panics.
+        let _last = CallBack { inner: self, end };
+        reader.wake();
+        writers.wake();
+        watchers.wake();
+    }
+
+    /// Has the close callback called in the next turn.
+    pub(super) fn call_back(&self, end: Result<(), Reason>) {
+        let callback = self.on_close.take();
+        if let (Some(callback), Ok(core)) = (callback, self.core()) {
+            callback.schedule(&core, end);
+        }
+    }
+
+    /// Sees to it that an end is noticed, also if nobody reads.
+    pub(super) fn watch(self: &Rc<Self>) {
+        if self.remembered.get().is_none()
+            && let Ok(core) = self.core()
+        {
+            let owner: Rc<dyn Owner> = self.clone();
+            self.remembered.set(Some(core.remember(Rc::downgrade(&owner))));
+        }
+        self.receive();
+    }
+}
+
+/// Receiving.
+impl Inner {
     /// Has the kernel receive, if there is room for what comes.
     pub(super) fn receive(self: &Rc<Self>) {
         if !self.incoming.borrow().wants_more() {
             return;
         }
-        match self.start_receiving() {
-            Ok(()) => {}
-            Err(error) => self.incoming.borrow_mut().end(Err((&error).into())),
+        if let Err(error) = self.start_receiving() {
+            self.incoming.borrow_mut().end(Err((&error).into()));
+            self.tell_end();
         }
     }
 
@@ -68,10 +133,18 @@ impl Inner {
         Ok(())
     }
 
-    fn stop_receiving(&self) {
+    pub(super) fn stop_receiving(&self) {
         let operation = self.incoming.borrow_mut().stop();
         if let (Some(operation), Ok(core)) = (operation, self.core()) {
             core.cancel(operation);
+        }
+    }
+
+    /// Receives into this pool from now on.
+    pub(super) fn set_pool(&self, pool: PoolId) {
+        if self.pool.replace(Some(pool)) != Some(pool) {
+            // It goes on with the new one.
+            self.stop_receiving();
         }
     }
 
@@ -83,44 +156,95 @@ impl Inner {
         waiting: &mut bool,
         mut read: impl FnMut(&mut Incoming) -> Option<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if self.incoming.borrow().is_busy() && !*waiting {
+        let mut incoming = self.incoming.borrow_mut();
+        if incoming.is_busy() && !*waiting {
             return Poll::Ready(Err(StreamError::AlreadyReading.into()));
         }
-        let mut attempt = || {
-            let mut incoming = self.incoming.borrow_mut();
-            let result = read(&mut incoming);
-            let waker = match &result {
-                Some(_) => incoming.finish(),
-                None => incoming.wait(context),
-            };
+        let mut result = read(&mut incoming);
+        if result.is_none() {
+            incoming.set_busy();
+            *waiting = true;
+            let is_known = incoming.knows(context.waker());
             drop(incoming);
-            drop(waker);
-            *waiting = result.is_none();
-            result
-        };
-        let mut result = attempt();
-        if result.is_none() || self.incoming.borrow().is_low() {
+            if !is_known {
+                self.wait(context.waker());
+            }
+            self.receive();
+            incoming = self.incoming.borrow_mut();
+            if incoming.ended().is_some() {
+                // That failed on the spot.
+                result = read(&mut incoming);
+            }
+        }
+        let Some(result) = result else { return Poll::Pending };
+        *waiting = false;
+        let waker = incoming.finish();
+        let is_low = incoming.is_low();
+        drop(incoming);
+        drop(waker);
+        if is_low {
             self.receive();
         }
-        if result.is_none() && self.incoming.borrow().ended().is_some() {
-            // That failed on the spot.
-            result = attempt();
-        }
-        result.map_or(Poll::Pending, Poll::Ready)
+        Poll::Ready(result)
     }
 
+    /// As `poll_read`, for a read that is not a future of its own and may never be polled again:
+    /// other reads are not refused because of it.
+    #[cfg(feature = "futures-io")]
+    pub(super) fn poll_read_again<T>(
+        self: &Rc<Self>,
+        context: &Context<'_>,
+        read: impl FnMut(&mut Incoming) -> Option<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let result = self.poll_read(context, &mut false, read);
+        if result.is_pending() {
+            self.incoming.borrow_mut().set_idle();
+        }
+        result
+    }
+
+    fn wait(&self, waker: &Waker) {
+        let waker = waker.clone();
+        let before = self.incoming.borrow_mut().wait(waker);
+        drop(before);
+    }
+
+    /// A read that waits is given up.
+    pub(super) fn give_up_reading(&self) {
+        let waker = self.incoming.borrow_mut().give_up();
+        drop(waker);
+    }
+}
+
+/// Sending.
+impl Inner {
     /// Queues data to be sent. Returns how much has to be sent until it is.
     pub(super) fn write(self: &Rc<Self>, payload: Payload) -> io::Result<u64> {
-        if self.closing.get() {
-            return Err(StreamError::Closed.into());
-        }
-        let target = self.outgoing.borrow_mut().push(payload)?;
+        let target = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            outgoing.check(payload.len())?;
+            outgoing.push(payload);
+            outgoing.written()
+        };
+        self.send();
+        Ok(target)
+    }
+
+    /// Queues all pieces, or none.
+    pub(super) fn write_all(self: &Rc<Self>, pieces: Vec<Payload>) -> io::Result<u64> {
+        let total = pieces.iter().fold(0usize, |total, piece| total.saturating_add(piece.len()));
+        let target = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            outgoing.check(total)?;
+            pieces.into_iter().for_each(|piece| outgoing.push(piece));
+            outgoing.written()
+        };
         self.send();
         Ok(target)
     }
 
     /// Has the kernel send what is queued, one payload at a time.
-    fn send(self: &Rc<Self>) {
+    pub(super) fn send(self: &Rc<Self>) {
         let Some(payload) = self.outgoing.borrow_mut().next() else { return };
         let stream = self.fd.as_raw_fd();
         let send = Operation::Send { stream, kind: self.kind, payload, sent: 0 };
@@ -129,20 +253,64 @@ impl Inner {
             Err(error) => Err(error),
         };
         match sent {
-            Ok(operation) => self.outgoing.borrow_mut().sending = Some(operation),
-            Err(error) => self.outgoing.borrow_mut().fail((&error).into()),
+            Ok(operation) => self.outgoing.borrow_mut().started(operation),
+            Err(error) => {
+                self.outgoing.borrow_mut().fail((&error).into());
+                self.tell_end();
+            }
         }
     }
 
     /// Ends the sending side once everything is sent.
     pub(super) fn end_sending(&self) {
-        let now = self.outgoing.borrow_mut().end();
-        if now {
+        self.outgoing.borrow_mut().end();
+        self.tell_end_of_data();
+    }
+
+    fn tell_end_of_data(&self) {
+        let is_due = self.outgoing.borrow_mut().take_end();
+        if is_due {
             self.shut_down(Shutdown::Write);
         }
     }
 
-    fn shut_down(&self, how: Shutdown) {
+    /// Ready when there is room for more to be written.
+    #[cfg(feature = "futures-io")]
+    pub(super) fn poll_room(
+        &self,
+        ticket: &mut Option<Ticket>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let target = self.outgoing.borrow().more();
+        self.poll_taken(target, ticket, context)
+    }
+
+    /// Ready when the kernel has taken everything up to `target`.
+    pub(super) fn poll_taken(
+        &self,
+        target: u64,
+        ticket: &mut Option<Ticket>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let is_known = {
+            let outgoing = self.outgoing.borrow();
+            if let Some(result) = outgoing.taken(target) {
+                return Poll::Ready(result);
+            }
+            outgoing.writers.knows(*ticket, context.waker())
+        };
+        if !is_known {
+            let waker = context.waker().clone();
+            let before = self.outgoing.borrow_mut().writers.insert(ticket, target, waker);
+            drop(before);
+        }
+        Poll::Pending
+    }
+}
+
+/// Closing.
+impl Inner {
+    pub(super) fn shut_down(&self, how: Shutdown) {
         if self.kind == StreamKind::Socket {
             // It may be down already, or never have been up.
             let _ = socket2::SockRef::from(&self.fd).shutdown(how);
@@ -150,40 +318,54 @@ impl Inner {
     }
 
     /// Gives everything up: what is not sent is not sent.
-    pub(super) fn close(&self, reason: Reason) {
-        self.closing.set(true);
-        self.stop_receiving();
+    pub(super) fn close(&self) {
+        if self.state.replace(State::Closed) != State::Open {
+            return;
+        }
+        let reason = Reason::Stream(StreamError::Closed);
         self.incoming.borrow_mut().end(Err(reason));
         let sending = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.fail(reason);
-            outgoing.sending
+            outgoing.sending()
         };
+        self.shut_down(Shutdown::Both);
+        self.stop_receiving();
         if let (Some(operation), Ok(core)) = (sending, self.core()) {
             core.cancel(operation);
         }
+        self.tell_end();
     }
 
     /// Nobody is there any more to read or write. What is queued is still sent.
     pub(super) fn abandon(&self) {
-        self.closing.set(true);
+        if self.state.get() == State::Open {
+            self.state.set(State::Abandoned);
+        }
+        {
+            let mut incoming = self.incoming.borrow_mut();
+            incoming.end(Err(StreamError::Closed.into()));
+            incoming.abandon();
+        }
+        self.outgoing.borrow_mut().end();
         self.stop_receiving();
+        self.tell_end();
     }
 
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.get()
-    }
-
-    pub(super) fn kind(&self) -> StreamKind {
-        self.kind
+    fn is_open(&self) -> bool {
+        self.state.get() == State::Open
     }
 }
 
 impl Owner for Inner {
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
-            Outcome::Received(chunk) => {
-                let (reader, stop) = self.incoming.borrow_mut().received(chunk);
+            Outcome::Received { chunk, scarce } => {
+                if !self.is_open() {
+                    // Nobody reads.
+                    return;
+                }
+                let (reader, stop) = self.incoming.borrow_mut().received(chunk, scarce);
                 if stop {
                     self.stop_receiving();
                 }
@@ -191,27 +373,49 @@ impl Owner for Inner {
             }
             Outcome::ReceiveEnded(result) => {
                 let result = result.map_err(|error| (&error).into());
-                let (reader, again) = self.incoming.borrow_mut().receiving_ended(result);
-                if again && !self.closing.get() {
-                    self.receive();
+                let again = self.incoming.borrow_mut().receiving_ended(result);
+                match again {
+                    true => self.receive(),
+                    false => self.tell_end(),
                 }
-                reader.wake();
             }
             Outcome::Sent { payload, sent, result } => {
+                let result = result.map_err(|error| (&error).into());
+                let has_failed = result.is_err();
                 let writers = {
                     let mut outgoing = self.outgoing.borrow_mut();
-                    let result = result.map_err(|error| (&error).into());
-                    outgoing.sent(sent, result)
+                    outgoing.sent(sent, result);
+                    outgoing.wakers()
                 };
                 drop(payload);
                 self.send();
-                let ended = self.outgoing.borrow_mut().take_end();
-                if ended {
-                    self.shut_down(Shutdown::Write);
-                }
+                self.tell_end_of_data();
                 writers.wake();
+                if has_failed {
+                    self.tell_end();
+                }
             }
             Outcome::Accepted(_) | Outcome::AcceptEnded(_) | Outcome::Connected(_) => {}
+        }
+    }
+}
+
+/// Has the close callback called when it is dropped.
+struct CallBack<'a> {
+    inner: &'a Inner,
+    end: Result<(), Reason>,
+}
+
+impl Drop for CallBack<'_> {
+    fn drop(&mut self) {
+        self.inner.call_back(self.end);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let (Some(key), Ok(core)) = (self.remembered.get(), self.core()) {
+            core.forget(key);
         }
     }
 }

@@ -1,30 +1,37 @@
 //! [`IoStream`]: bytes both ways, over TCP, Unix sockets and pipes.
 //!
 //! `inner` ties together the receiving side (`incoming`, on its `queue`) and the sending side
-//! (`outgoing`); `read` and `write` are the futures that users wait for.
+//! (`outgoing`); `read`, `write` and `closing` have the futures that users wait for.
 
+mod closing;
 mod error;
+#[cfg(feature = "futures-io")]
+mod futures_io;
+mod halves;
 mod incoming;
 mod inner;
 mod outgoing;
 mod queue;
 mod read;
-mod wakers;
+mod reading;
+mod waiters;
 mod write;
+mod writing;
 
+pub use closing::Closed;
 pub use error::StreamError;
+pub use halves::{ReadHalf, WriteHalf};
 pub use write::Write;
 
-use self::error::Reason;
 use self::inner::Inner;
-use self::queue::Received;
-use self::read::Read;
-use crate::buffer::Payload;
 use crate::driver::operation::StreamKind;
-use crate::io_loop::{Core, IoLoop};
+use crate::error::LoopError;
+use crate::io_loop::{BufferPool, Core, IoLoop};
 use std::fmt;
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 /// A stream of bytes, both ways.
@@ -34,185 +41,163 @@ use std::rc::Rc;
 ///
 /// **Back-pressure.** When [`max_buffer_size`](Self::set_max_buffer_size) bytes wait to be read, the
 /// stream stops receiving, and goes on at half of that. The kernel's own buffers fill up, and then the
-/// other side has to wait.
+/// other side has to wait. A stream that nobody has read from yet does not receive at all.
 ///
 /// **Half a close.** The end of what the other side sends ends reading, not writing.
 ///
-/// Methods take `&self`: one task may read while others write. One read waits at a time.
+/// **Errors** are those of the operating system, as they are, or a [`StreamError`] inside an
+/// [`io::Error`]. A reset is never taken for an end.
 ///
-/// Dropping a stream closes it, after what was written is sent. [`close`](Self::close) does not wait
-/// for that.
+/// Methods take `&self`: one task may read while others write, through an `Rc` or the two
+/// [halves](Self::split).
+///
+/// Dropping a stream closes it, after what was written is sent, however long that takes.
+/// [`close`](Self::close) does not wait for that. A loop that is closed ends its streams: reads and
+/// writes fail with [`StreamError::LoopClosed`].
+///
+/// ```
+/// use ringloop::{IoLoop, IoStream};
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (stream, mut peer) = UnixStream::pair()?;
+/// peer.write_all(b"ping\n")?;
+/// IoLoop::new()?.run_sync(async || {
+///     let stream = IoStream::from(stream);
+///     let line = stream.read_until(b"\n", 80).await?;
+///     assert_eq!(line, b"ping\n");
+///     stream.write("pong\n").await
+/// }, None)??;
+/// let mut answer = String::new();
+/// peer.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "pong\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct IoStream {
     inner: Rc<Inner>,
+    #[cfg(feature = "futures-io")]
+    polled: futures_io::Polled,
 }
 
 impl IoStream {
-    /// A stream of the current loop over a socket that is connected, or a pipe.
+    /// A stream of the current loop over a socket that is connected, or a pipe. It makes that
+    /// non-blocking.
     ///
     /// # Errors
     ///
-    /// [`LoopError::NoCurrent`](crate::LoopError::NoCurrent), or if `fd` cannot be made
-    /// non-blocking.
+    /// [`LoopError::NoCurrent`]; `EPERM` for a file that is always ready, as regular ones are;
+    /// `EINVAL` for a socket that has no stream; or if `fd` cannot be made non-blocking.
     pub fn new(fd: impl Into<OwnedFd>) -> io::Result<IoStream> {
         let fd = fd.into();
-        let io_loop = IoLoop::try_current().ok_or(crate::LoopError::NoCurrent)?;
+        let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
         let socket = socket2::SockRef::from(&fd);
         let kind = match socket.r#type() {
+            Ok(socket2::Type::DGRAM) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
             Ok(_) => StreamKind::Socket,
-            Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => StreamKind::Pipe,
+            Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {
+                io_loop.core().check_pollable(fd.as_raw_fd())?;
+                StreamKind::Pipe
+            }
             Err(error) => return Err(error),
         };
         socket.set_nonblocking(true)?;
-        Ok(IoStream { inner: Inner::new(io_loop.core(), fd, kind) })
+        Ok(IoStream::of(Inner::new(io_loop.core(), fd, kind)))
     }
 
     /// A stream over a non-blocking socket.
+    #[allow(dead_code, reason = "servers and clients make their sockets themselves")]
     pub(crate) fn of_socket(core: &Rc<Core>, socket: OwnedFd) -> IoStream {
-        IoStream { inner: Inner::new(core, socket, StreamKind::Socket) }
+        IoStream::of(Inner::new(core, socket, StreamKind::Socket))
     }
 
-    fn read<T, F>(&self, read: F) -> Read<'_, F>
-    where
-        F: FnMut(&mut incoming::Incoming) -> Option<io::Result<T>>,
-    {
-        Read::new(&self.inner, read)
-    }
-
-    /// Reads exactly `count` bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError::Ended`] if the stream ends before: what is there stays there. What the
-    /// operating system reports.
-    pub async fn read_bytes(&self, count: usize) -> io::Result<Vec<u8>> {
-        self.read(|incoming| incoming.read_exactly(count)).await
-    }
-
-    /// Reads what is there, from 1 to `most` bytes. An empty result is the end of the stream.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system reports.
-    pub async fn read_partial(&self, most: usize) -> io::Result<Vec<u8>> {
-        self.read(|incoming| incoming.read_some(most)).await
-    }
-
-    /// Reads up to and with `delimiter`, `most` bytes in all.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError::ReadLimit`] if there is no delimiter within `most` bytes: they stay there.
-    /// [`StreamError::Ended`], and what the operating system reports.
-    pub async fn read_until(&self, delimiter: &[u8], most: usize) -> io::Result<Vec<u8>> {
-        self.read(|incoming| incoming.read_until(delimiter, most)).await
-    }
-
-    /// Fills `buffer`.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_bytes`](Self::read_bytes).
-    pub async fn read_into(&self, buffer: &mut [u8]) -> io::Result<()> {
-        self.read(|incoming| incoming.read_into(buffer, true)).await.map(drop)
-    }
-
-    /// Reads what is there into `buffer`, and returns how much. 0 is the end of the stream.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system reports.
-    pub async fn read_some_into(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read(|incoming| incoming.read_into(buffer, false)).await
-    }
-
-    /// Reads to the end of the stream, `most` bytes in all.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError::ReadLimit`] if there are more: they stay there. What the operating system
-    /// reports; a reset is not an end.
-    pub async fn read_until_close(&self, most: usize) -> io::Result<Vec<u8>> {
-        self.read(|incoming| incoming.read_until_end(most)).await
-    }
-
-    /// Takes the next piece of data as it came, without copying it. `None` is the end of the
-    /// stream.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system reports.
-    pub async fn chunk(&self) -> io::Result<Option<Payload>> {
-        let piece = self.read(|incoming| incoming.read_piece()).await?;
-        Ok(piece.map(|piece| match piece {
-            Received::Lent(chunk) => chunk.into(),
-            Received::Copied(bytes, 0) => bytes.into(),
-            Received::Copied(bytes, from) => bytes[from..].into(),
-        }))
-    }
-
-    /// Writes data: it is queued now, in order with other writes, and sent also if the returned
-    /// future is dropped. That waits until the kernel has taken it all.
-    ///
-    /// # Errors
-    ///
-    /// [`StreamError::WriteLimit`] if too much is queued: nothing of this is.
-    /// [`StreamError::Closed`], and what the operating system reports.
-    pub fn write(&self, data: impl Into<Payload>) -> Write {
-        Write::new(self.inner.clone(), self.inner.write(data.into()))
-    }
-
-    /// Waits until the kernel has taken everything that was written.
-    pub fn flush(&self) -> Write {
-        let end = self.inner.outgoing.borrow().end_of_data();
-        Write::new(self.inner.clone(), Ok(end))
-    }
-
-    /// Ends the stream to the other side, once everything is sent. Reading goes on.
-    pub fn shutdown(&self) {
-        self.inner.end_sending();
-    }
-
-    /// Closes the stream. What is not sent yet is not sent; what is not read yet can still be.
-    pub fn close(&self) {
-        self.inner.close(Reason::Stream(StreamError::Closed));
-    }
-
-    /// Sets how many bytes may wait to be read before the stream stops receiving. 128 KiB by
-    /// default.
-    pub fn set_max_buffer_size(&self, bytes: usize) {
-        self.inner.incoming.borrow_mut().high_water = bytes.max(1);
-    }
-
-    /// Sets how many bytes may wait to be sent before writes are refused. 16 MiB by default.
-    pub fn set_max_write_buffer_size(&self, bytes: usize) {
-        self.inner.outgoing.borrow_mut().most = bytes;
-    }
-
-    /// Sends small pieces at once, without waiting for more of them (`TCP_NODELAY`). Does nothing
-    /// for other streams than TCP.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system reports.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        let socket = socket2::SockRef::from(&self.inner);
-        match socket.set_tcp_nodelay(nodelay) {
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ENOTSOCK | libc::EOPNOTSUPP | libc::ENOPROTOOPT)
-                ) =>
-            {
-                Ok(())
-            }
-            done => done,
+    fn of(inner: Rc<Inner>) -> IoStream {
+        IoStream {
+            inner,
+            #[cfg(feature = "futures-io")]
+            polled: futures_io::Polled::default(),
         }
     }
+
+    /// Takes the stream apart, for two tasks.
+    ///
+    /// It is closed when both halves are dropped. Dropping the writing half ends what the other side
+    /// reads, after what was written is sent.
+    pub fn split(self) -> (ReadHalf, WriteHalf) {
+        halves::split(self)
+    }
+
+    /// Receives into another pool of buffers from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the pool is of another loop; [`StreamError::LoopClosed`].
+    pub fn set_buffers(&self, pool: BufferPool) -> io::Result<()> {
+        let pool = pool.on(&*self.inner.core()?)?;
+        self.inner.set_pool(pool);
+        Ok(())
+    }
+
+    /// The address of the other side.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` for what is no IP socket, and what the operating system reports.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        ip_address(socket2::SockRef::from(&self.inner).peer_addr()?)
+    }
+
+    /// The address of this side.
+    ///
+    /// # Errors
+    ///
+    /// As for [`peer_addr`](Self::peer_addr).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        ip_address(socket2::SockRef::from(&self.inner).local_addr()?)
+    }
+}
+
+fn ip_address(address: socket2::SockAddr) -> io::Result<SocketAddr> {
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "the stream has no IP address"))
 }
 
 impl Drop for IoStream {
     fn drop(&mut self) {
         self.inner.abandon();
+    }
+}
+
+/// # Panics
+///
+/// Where [`IoStream::new`] fails.
+impl From<TcpStream> for IoStream {
+    #[track_caller]
+    fn from(stream: TcpStream) -> IoStream {
+        OwnedFd::from(stream).into()
+    }
+}
+
+/// # Panics
+///
+/// Where [`IoStream::new`] fails.
+impl From<UnixStream> for IoStream {
+    #[track_caller]
+    fn from(stream: UnixStream) -> IoStream {
+        OwnedFd::from(stream).into()
+    }
+}
+
+/// # Panics
+///
+/// Where [`IoStream::new`] fails.
+impl From<OwnedFd> for IoStream {
+    #[track_caller]
+    fn from(fd: OwnedFd) -> IoStream {
+        match IoStream::new(fd) {
+            Ok(stream) => stream,
+            Err(error) => panic!("IoStream::from(): {error}"),
+        }
     }
 }
 

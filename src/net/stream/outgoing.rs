@@ -1,46 +1,53 @@
-//! The sending side of a stream.
+//! The sending side of a stream: what is to be sent, and who waits for that.
 
 use super::error::{Reason, StreamError};
-use super::wakers::Wakers;
+use super::waiters::{Waiters, Wakers};
 use crate::buffer::Payload;
 use crate::driver::OperationKey;
 use std::collections::VecDeque;
 use std::io;
-use std::task::{Context, Poll, Waker};
 
 /// More than this many bytes do not wait to be sent.
 const MOST: usize = 16 * 1024 * 1024;
-
 /// Data up to this size is copied together.
 const SMALL: usize = 2048;
 
 pub(crate) struct Outgoing {
-    queue: VecDeque<Payload>,
+    /// What is sent next, apart, because most often there is nothing else.
+    next: Option<Payload>,
+    /// Empty if there is no next.
+    rest: VecDeque<Payload>,
     /// Bytes that have been written, and those of them that the kernel has taken.
     written: u64,
     taken: u64,
-    pub(super) sending: Option<OperationKey>,
-    /// Who waits until how much has been taken. In order, but for those who wait again.
-    writers: Vec<(u64, Waker)>,
+    sending: Option<OperationKey>,
+    /// Who waits until how much has been taken.
+    pub(super) writers: Waiters,
     failed: Option<Reason>,
-    /// Nothing more is to be written.
-    ended: bool,
-    /// It ends when all is sent.
-    end_due: bool,
-    pub(super) most: usize,
+    end: End,
+    most: usize,
+}
+
+/// The end of what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    /// Nothing more is written; the other side is told when all is sent.
+    Due,
+    Told,
 }
 
 impl Default for Outgoing {
     fn default() -> Outgoing {
         Outgoing {
-            queue: VecDeque::new(),
+            next: None,
+            rest: VecDeque::new(),
             written: 0,
             taken: 0,
             sending: None,
-            writers: Vec::new(),
+            writers: Waiters::default(),
             failed: None,
-            ended: false,
-            end_due: false,
+            end: End::Open,
             most: MOST,
         }
     }
@@ -55,101 +62,125 @@ impl Outgoing {
         }
     }
 
-    /// Queues data, and returns where it ends in the stream.
-    pub(super) fn push(&mut self, payload: Payload) -> io::Result<u64> {
-        if let Some(reason) = self.failed {
-            return Err(reason.error());
-        }
-        if self.ended {
-            return Err(StreamError::Closed.into());
-        }
-        if self.len().saturating_add(payload.len()) > self.most {
-            return Err(StreamError::WriteLimit(self.most).into());
-        }
-        self.written += payload.len() as u64;
-        let joined = match self.queue.back_mut() {
-            Some(last) if payload.len() <= SMALL => last.append(&payload),
-            _ => payload.is_empty(),
-        };
-        if !joined {
-            self.queue.push_back(payload);
-        }
-        Ok(self.written)
+    /// Bytes that may still be written before writes are refused.
+    pub(super) fn room(&self) -> usize {
+        self.most.saturating_sub(self.len())
     }
 
-    /// What to send next.
+    /// How much has been taken when there is more room than now.
+    #[cfg(feature = "futures-io")]
+    pub(super) fn more(&self) -> u64 {
+        self.taken + 1
+    }
+
+    pub(super) fn set_most(&mut self, bytes: usize) {
+        self.most = bytes.max(1);
+    }
+
+    /// # Errors
+    ///
+    /// Why this many bytes cannot be written.
+    pub(super) fn check(&self, length: usize) -> io::Result<()> {
+        match self.failed {
+            Some(reason) => Err(reason.error()),
+            None if self.end != End::Open => Err(StreamError::Closed.into()),
+            None if length > self.room() => Err(StreamError::WriteLimit(self.most).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Queues data that has been checked.
+    pub(super) fn push(&mut self, payload: Payload) {
+        self.written += payload.len() as u64;
+        if payload.is_empty() {
+            return;
+        }
+        if self.next.is_none() {
+            self.next = Some(payload);
+            return;
+        }
+        let last = self.rest.back_mut().or(self.next.as_mut());
+        let joined = payload.len() <= SMALL && last.is_some_and(|last| last.append(&payload));
+        if !joined {
+            self.rest.push_back(payload);
+        }
+    }
+
+    /// Where what has been written ends.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// What to send next, if nothing is being sent.
     pub(super) fn next(&mut self) -> Option<Payload> {
-        if self.sending.is_some() || self.failed.is_some() {
+        if self.sending.is_some() {
             return None;
         }
-        self.queue.pop_front()
+        let next = self.rest.pop_front();
+        std::mem::replace(&mut self.next, next)
+    }
+
+    pub(super) fn started(&mut self, operation: OperationKey) {
+        self.sending = Some(operation);
+    }
+
+    pub(super) fn sending(&self) -> Option<OperationKey> {
+        self.sending
     }
 
     /// The kernel has taken `sent` bytes of what was sent last: all of it, or there is a reason.
-    pub(super) fn sent(&mut self, sent: usize, result: Result<(), Reason>) -> Wakers {
+    pub(super) fn sent(&mut self, sent: usize, result: Result<(), Reason>) {
         self.sending = None;
         self.taken += sent as u64;
-        if let Err(reason) = result {
-            self.fail(reason);
+        match result {
+            Ok(()) => {}
+            // The stream has failed before, or its loop closes.
+            Err(Reason::CANCELLED) => self.fail(StreamError::LoopClosed.into()),
+            Err(reason) => self.fail(reason),
         }
-        self.wakers()
     }
 
     /// Nothing can be sent any more. The first reason stays.
     pub(super) fn fail(&mut self, reason: Reason) {
         self.failed.get_or_insert(reason);
-        self.queue.clear();
+        self.next = None;
+        self.rest = VecDeque::new();
+    }
+
+    pub(super) fn failed(&self) -> Option<Reason> {
+        self.failed
     }
 
     /// Those whose data has been taken, or never will be.
     pub(super) fn wakers(&mut self) -> Wakers {
-        let (taken, failed) = (self.taken, self.failed.is_some());
-        let mut woken = Vec::new();
-        self.writers.retain(|(target, waker)| {
-            let waits = *target > taken && !failed;
-            if !waits {
-                woken.push(waker.clone());
-            }
-            waits
-        });
-        Wakers::all(None, woken)
+        match self.failed {
+            Some(_) => self.writers.take_all(),
+            None => self.writers.take_up_to(self.taken),
+        }
     }
 
-    /// Nothing more is written. True if it is all sent.
-    pub(super) fn end(&mut self) -> bool {
-        let first = !std::mem::replace(&mut self.ended, true);
-        let idle = self.len() == 0 && self.sending.is_none();
-        self.end_due = first && !idle;
-        first && idle && self.failed.is_none()
+    /// Nothing more is written.
+    pub(super) fn end(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Due;
+        }
     }
 
     /// True once, when all is sent and nothing more is written.
     pub(super) fn take_end(&mut self) -> bool {
-        let due = self.end_due && self.len() == 0 && self.sending.is_none();
-        self.end_due &= !due;
-        due && self.failed.is_none()
+        let is_due = self.end == End::Due && self.len() == 0 && self.sending.is_none();
+        if is_due {
+            self.end = End::Told;
+        }
+        is_due && self.failed.is_none()
     }
 
-    /// Ready when the kernel has taken everything up to `target`.
-    pub(super) fn poll_taken(
-        &mut self,
-        target: u64,
-        context: &Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.taken >= target {
-            return Poll::Ready(Ok(()));
+    /// Whether the kernel has taken everything up to `target`. `None` if it may still do so.
+    pub(super) fn taken(&self, target: u64) -> Option<io::Result<()>> {
+        match self.failed {
+            _ if self.taken >= target => Some(Ok(())),
+            Some(reason) => Some(Err(reason.error())),
+            None => None,
         }
-        if let Some(reason) = self.failed {
-            return Poll::Ready(Err(reason.error()));
-        }
-        let waits = |(at, waker): &(u64, Waker)| *at == target && waker.will_wake(context.waker());
-        if !self.writers.iter().any(waits) {
-            self.writers.push((target, context.waker().clone()));
-        }
-        Poll::Pending
-    }
-
-    pub(super) fn end_of_data(&self) -> u64 {
-        self.written
     }
 }

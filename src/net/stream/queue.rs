@@ -1,42 +1,21 @@
 //! Bytes that have been received and not been read yet.
 
-use crate::buffer::Chunk;
+use crate::buffer::{Chunk, Piece};
 use std::collections::VecDeque;
 
-/// Room for small pieces that are copied together, in bytes.
+/// Small pieces are copied together up to this many bytes.
 const SEGMENT: usize = 16 * 1024;
-
-/// What the queue is made of.
-enum Piece {
-    /// In a buffer of the pool.
-    Lent(Chunk),
-    /// Copied out of one. Read from the index on.
-    Copied(Vec<u8>, usize),
-}
-
-impl Piece {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Piece::Lent(chunk) => chunk,
-            Piece::Copied(bytes, from) => &bytes[*from..],
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        match self {
-            Piece::Lent(chunk) => chunk.advance(count),
-            Piece::Copied(_, from) => *from += count,
-        }
-    }
-}
 
 /// A queue of bytes, in pieces.
 ///
-/// Only the first piece keeps a buffer of the pool. Whoever does not read does not keep the others
-/// from receiving: what comes after is copied, and its buffer goes back at once.
+/// At most the first piece keeps a buffer of the pool. Whoever does not read does not keep the
+/// others from receiving: what comes after is copied, and its buffer goes back at once.
 #[derive(Default)]
 pub(super) struct Queue {
-    pieces: VecDeque<Piece>,
+    /// Apart, because most queues never have more.
+    first: Option<Piece>,
+    /// Empty if there is no first.
+    rest: VecDeque<Piece>,
     len: usize,
 }
 
@@ -45,53 +24,86 @@ impl Queue {
         self.len
     }
 
-    pub(super) fn push(&mut self, chunk: Chunk) {
+    /// Adds a piece. Its buffer is kept if it may be, and this is the first piece.
+    pub(super) fn push(&mut self, chunk: Chunk, may_keep: bool) {
         self.len += chunk.len();
-        match self.pieces.back_mut() {
-            None => self.pieces.push_back(Piece::Lent(chunk)),
-            Some(Piece::Copied(bytes, _)) if bytes.capacity() - bytes.len() >= chunk.len() => {
-                bytes.extend_from_slice(&chunk);
-            }
-            Some(_) => {
-                let mut bytes = Vec::with_capacity(chunk.len().max(SEGMENT));
-                bytes.extend_from_slice(&chunk);
-                self.pieces.push_back(Piece::Copied(bytes, 0));
+        if self.first.is_none() {
+            let piece = if may_keep { chunk.into() } else { Piece::copy_of(&chunk) };
+            self.first = Some(piece);
+        } else if !self.append(&chunk) {
+            self.rest.push_back(Piece::copy_of(&chunk));
+        }
+    }
+
+    /// Adds to the last piece. False if that is a buffer, or full.
+    fn append(&mut self, more: &[u8]) -> bool {
+        let last = self.rest.back_mut().or(self.first.as_mut());
+        let Some(last) = last.and_then(Piece::as_vec) else { return false };
+        let fits = last.len() + more.len() <= last.capacity().max(SEGMENT);
+        if fits {
+            last.extend_from_slice(more);
+        }
+        fits
+    }
+
+    /// Puts back what was taken out by `pop`.
+    #[cfg(any(test, feature = "futures-io"))]
+    pub(super) fn unpop(&mut self, piece: Piece) {
+        if !piece.is_empty() {
+            self.len += piece.len();
+            if let Some(second) = self.first.replace(piece) {
+                self.rest.push_front(second);
             }
         }
     }
 
-    /// The first bytes, as many as are in one piece.
-    pub(super) fn front(&self) -> &[u8] {
-        self.pieces.front().map_or(&[], Piece::bytes)
+    /// Gives back a buffer that the first piece keeps.
+    pub(super) fn give_back(&mut self) {
+        if let Some(first) = self.first.as_mut().filter(|first| first.is_lent()) {
+            *first = Piece::copy_of(first);
+        }
+    }
+
+    /// Takes the first piece out, as it is.
+    pub(super) fn pop(&mut self) -> Option<Piece> {
+        let next = self.rest.pop_front();
+        let piece = std::mem::replace(&mut self.first, next)?;
+        self.len -= piece.len();
+        Some(piece)
+    }
+
+    fn front(&self) -> &[u8] {
+        self.first.as_deref().unwrap_or(&[])
     }
 
     /// Forgets the first `count` bytes, of those that are there.
     pub(super) fn advance(&mut self, mut count: usize) {
-        while let Some(piece) = self.pieces.front_mut() {
-            let length = piece.bytes().len();
-            if count < length {
-                piece.advance(count);
+        while let Some(first) = &mut self.first {
+            if count < first.len() {
+                first.advance(count);
                 self.len -= count;
                 return;
             }
-            count -= length;
-            self.len -= length;
-            self.pieces.pop_front();
+            count -= first.len();
+            self.pop();
         }
     }
 
-    /// Moves the first `count` bytes to the end of `target`. They are there.
-    pub(super) fn take_into(&mut self, count: usize, target: &mut Vec<u8>) {
-        target.reserve(count);
-        let mut left = count;
-        while left > 0 {
-            let front = self.front();
-            let part = &front[..front.len().min(left)];
-            target.extend_from_slice(part);
-            let part = part.len();
-            self.advance(part);
-            left -= part;
+    /// Takes the first `count` bytes, which are there.
+    pub(super) fn take(&mut self, count: usize) -> Vec<u8> {
+        let is_all_of_a_copy =
+            self.first.as_ref().is_some_and(|first| first.len() == count && !first.is_lent());
+        if is_all_of_a_copy {
+            return self.pop().map(Piece::into_vec).unwrap_or_default();
         }
+        let mut bytes = Vec::with_capacity(count);
+        while bytes.len() < count {
+            let front = self.front();
+            let part = front.len().min(count - bytes.len());
+            bytes.extend_from_slice(&front[..part]);
+            self.advance(part);
+        }
+        bytes
     }
 
     /// Moves bytes to `target`, and returns how many.
@@ -107,22 +119,12 @@ impl Queue {
         filled
     }
 
-    /// Takes the first piece out, as it is.
-    pub(super) fn pop(&mut self) -> Option<Received> {
-        let piece = self.pieces.pop_front()?;
-        self.len -= piece.bytes().len();
-        Some(match piece {
-            Piece::Lent(chunk) => Received::Lent(chunk),
-            Piece::Copied(bytes, from) => Received::Copied(bytes, from),
-        })
-    }
-
     /// Where the first `delimiter` at or after `from` ends.
     pub(super) fn find(&self, delimiter: &[u8], from: usize) -> Option<usize> {
         let Some(&first) = delimiter.first() else { return Some(from) };
         let mut base = 0;
-        for (index, piece) in self.pieces.iter().enumerate() {
-            let bytes = piece.bytes();
+        for index in 0..=self.rest.len() {
+            let bytes = self.piece(index)?;
             let mut at = from.saturating_sub(base).min(bytes.len());
             while let Some(offset) = memchr::memchr(first, &bytes[at..]) {
                 at += offset;
@@ -137,33 +139,182 @@ impl Queue {
     }
 
     /// Whether `delimiter` stands at this place, perhaps across pieces.
-    fn matches(&self, mut piece: usize, mut at: usize, mut delimiter: &[u8]) -> bool {
+    fn matches(&self, mut index: usize, mut at: usize, mut delimiter: &[u8]) -> bool {
         while !delimiter.is_empty() {
-            let Some(bytes) = self.pieces.get(piece).map(Piece::bytes) else { return false };
+            let Some(bytes) = self.piece(index) else { return false };
             let part = (bytes.len() - at).min(delimiter.len());
             if bytes[at..at + part] != delimiter[..part] {
                 return false;
             }
             delimiter = &delimiter[part..];
-            (piece, at) = (piece + 1, 0);
+            (index, at) = (index + 1, 0);
         }
         true
     }
 
+    fn piece(&self, index: usize) -> Option<&[u8]> {
+        match index.checked_sub(1) {
+            None => self.first.as_deref(),
+            Some(index) => self.rest.get(index).map(|piece| &**piece),
+        }
+    }
+
     /// All bytes in one piece.
+    #[cfg(feature = "regex")]
     pub(super) fn make_contiguous(&mut self) -> &[u8] {
-        if self.pieces.len() > 1 {
+        if !self.rest.is_empty() {
+            // Room for as much again, so that what comes next is copied once.
             let mut bytes = Vec::with_capacity(2 * self.len);
-            self.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece.bytes()));
-            self.pieces.clear();
-            self.pieces.push_back(Piece::Copied(bytes, 0));
+            bytes.extend_from_slice(self.front());
+            self.rest.drain(..).for_each(|piece| bytes.extend_from_slice(&piece));
+            self.first = Some(Piece::owned(bytes));
         }
         self.front()
     }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Queue::default();
+    }
 }
 
-/// A piece, taken out.
-pub(super) enum Received {
-    Lent(Chunk),
-    Copied(Vec<u8>, usize),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Pool, PoolSize};
+    use crate::fork::ForkGuard;
+    use crate::handle::Shared;
+    use std::sync::Arc;
+
+    /// Makes chunks of what it is given.
+    struct Source(Pool);
+
+    impl Source {
+        fn new() -> Source {
+            let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
+            let size = PoolSize { buffer_size: SEGMENT, count: 4 };
+            Source(Pool::new(size, shared).unwrap())
+        }
+
+        fn chunk(&mut self, bytes: &[u8]) -> Chunk {
+            self.0.replenish();
+            let fill = |buffer: &mut [u8]| {
+                buffer[..bytes.len()].copy_from_slice(bytes);
+                Ok(bytes.len())
+            };
+            self.0.fill(fill).expect("a free buffer").unwrap()
+        }
+
+        fn available(&mut self) -> usize {
+            self.0.replenish();
+            self.0.available()
+        }
+    }
+
+    fn random_bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
+        // Few letters, so that delimiters are found, and found in part.
+        (0..random.usize(1..=most)).map(|_| random.u8(b'a'..=b'c')).collect()
+    }
+
+    /// Where a delimiter ends, looked for the simple way.
+    fn find(model: &[u8], delimiter: &[u8]) -> Option<usize> {
+        let found = model.windows(delimiter.len()).position(|window| window == delimiter);
+        found.map(|at| at + delimiter.len())
+    }
+
+    #[test]
+    fn it_is_a_queue_of_bytes_however_they_came_and_go() {
+        let mut source = Source::new();
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut queue, mut model) = (Queue::default(), Vec::new());
+            for step in 0..200 {
+                let context = format!("seed {seed}, step {step}");
+                match random.u8(..9) {
+                    0..3 => {
+                        let most = if random.u8(..8) == 0 { SEGMENT } else { 20 };
+                        let bytes = random_bytes(&mut random, most);
+                        queue.push(source.chunk(&bytes), random.bool());
+                        model.extend_from_slice(&bytes);
+                    }
+                    3 => {
+                        let count = random.usize(..=model.len());
+                        queue.advance(count);
+                        model.drain(..count);
+                    }
+                    4 => {
+                        let count = random.usize(..=model.len().min(40));
+                        let taken: Vec<u8> = model.drain(..count).collect();
+                        assert_eq!(queue.take(count), taken, "{context}");
+                    }
+                    5 => {
+                        let mut target = vec![0; random.usize(..40)];
+                        let filled = queue.fill(&mut target);
+                        assert_eq!(filled, target.len().min(model.len()), "{context}");
+                        let taken: Vec<u8> = model.drain(..filled).collect();
+                        assert_eq!(target[..filled], taken, "{context}");
+                    }
+                    6 => {
+                        if let Some(mut piece) = queue.pop() {
+                            let read = random.usize(..=piece.len());
+                            assert_eq!(piece[..read], model[..read], "{context}");
+                            piece.advance(read);
+                            model.drain(..read);
+                            queue.unpop(piece);
+                        }
+                    }
+                    7 => {
+                        let delimiter = random_bytes(&mut random, 4);
+                        let found = queue.find(&delimiter, 0);
+                        assert_eq!(found, find(&model, &delimiter), "{context}");
+                    }
+                    _ => queue.give_back(),
+                }
+                assert_eq!(queue.len(), model.len(), "{context}");
+                // The first piece at most.
+                assert!(source.available() >= 3, "{context}");
+            }
+            assert_eq!(queue.take(model.len()), model, "seed {seed}");
+            assert_eq!(source.available(), 4, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_stopped() {
+        let mut source = Source::new();
+        let mut queue = Queue::default();
+        queue.push(source.chunk(b"ab\r"), true);
+        queue.push(source.chunk(b"\ncd"), true);
+        assert_eq!(queue.find(b"\r\n", 0), Some(4));
+        assert_eq!(queue.find(b"\r\n", 2), Some(4));
+        assert_eq!(queue.find(b"\r\n", 3), None);
+        assert_eq!(queue.find(b"cd", 3), Some(6));
+        assert_eq!(queue.find(b"cde", 0), None);
+    }
+
+    #[test]
+    fn small_pieces_share_memory_of_limited_size() {
+        let mut source = Source::new();
+        let mut queue = Queue::default();
+        for _ in 0..3 * SEGMENT / 64 {
+            queue.push(source.chunk(&[0; 64]), false);
+        }
+        assert_eq!(queue.len(), 3 * SEGMENT);
+        assert_eq!(1 + queue.rest.len(), 3);
+    }
+
+    #[cfg(feature = "regex")]
+    #[test]
+    fn it_can_be_had_in_one_piece_and_goes_on_as_before() {
+        let mut source = Source::new();
+        let mut queue = Queue::default();
+        queue.push(source.chunk(b"ab"), true);
+        queue.push(source.chunk(b"cd"), true);
+        assert_eq!(queue.make_contiguous(), b"abcd");
+        queue.push(source.chunk(b"ef"), true);
+        queue.advance(1);
+        assert_eq!(queue.make_contiguous(), b"bcdef");
+        assert_eq!(queue.take(5), b"bcdef");
+        assert_eq!(source.available(), 4);
+    }
 }

@@ -38,8 +38,7 @@ where
 impl<F> Drop for Read<'_, F> {
     fn drop(&mut self) {
         if self.waiting {
-            let waker = self.inner.incoming.borrow_mut().finish();
-            drop(waker);
+            self.inner.give_up_reading();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Waiting for a write.
 
 use super::inner::Inner;
+use super::waiters::Ticket;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -9,16 +10,26 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// Waits until the kernel has taken what was written. What was written is sent in any case.
+///
+/// Writes are done in order, each when its last byte has been taken.
 #[must_use = "an error is told here, and nowhere else"]
 pub struct Write {
     inner: Rc<Inner>,
-    /// Where the data ends in the stream; or why it was refused.
-    target: io::Result<u64>,
+    /// Where the data ends in the stream.
+    target: u64,
+    /// Why it was refused, to be told once.
+    refused: Option<io::Error>,
+    ticket: Option<Ticket>,
 }
 
 impl Write {
+    /// `target` is where the data ends in the stream; or why it was refused.
     pub(super) fn new(inner: Rc<Inner>, target: io::Result<u64>) -> Write {
-        Write { inner, target }
+        let (target, refused) = match target {
+            Ok(target) => (target, None),
+            Err(error) => (0, Some(error)),
+        };
+        Write { inner, target, refused, ticket: None }
     }
 
     /// What is known at once: whether the data was accepted. It is sent without further ado.
@@ -26,27 +37,48 @@ impl Write {
     /// # Errors
     ///
     /// Why it was not.
-    pub fn queued(self) -> io::Result<()> {
-        self.target.map(drop)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, IoStream};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let (stream, _peer) = UnixStream::pair()?;
+    /// let stream = IoStream::new(stream)?;
+    /// stream.write("one").queued()?;
+    /// stream.write("two").queued()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn queued(mut self) -> io::Result<()> {
+        self.refused.take().map_or(Ok(()), Err)
     }
 }
 
 impl Future for Write {
     type Output = io::Result<()>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match std::mem::replace(&mut self.target, Ok(0)) {
-            Err(error) => Poll::Ready(Err(error)),
-            Ok(target) => {
-                self.target = Ok(target);
-                self.inner.outgoing.borrow_mut().poll_taken(target, context)
-            }
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match this.refused.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => this.inner.poll_taken(this.target, &mut this.ticket, context),
+        }
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            let waker = self.inner.outgoing.borrow_mut().writers.remove(&mut self.ticket);
+            drop(waker);
         }
     }
 }
 
 impl fmt::Debug for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Write").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Write").field("refused", &self.refused).finish_non_exhaustive()
     }
 }

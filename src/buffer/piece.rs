@@ -1,0 +1,136 @@
+//! [`Piece`], received data on its way to whoever reads it.
+
+use super::Chunk;
+use std::fmt;
+use std::ops::Deref;
+
+/// A piece of received data, as long as it happened to come.
+///
+/// As a rule it is a [`Chunk`], still where the kernel has put it, and keeps one buffer of the
+/// pool until it is dropped. Data that had to wait for its reader may have been copied out of its
+/// buffer meanwhile. Either way it can be written to another stream without being copied again:
+///
+/// ```
+/// use ringloop::{IoLoop, IoStream};
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+///
+/// let (stream, mut peer) = UnixStream::pair()?;
+/// peer.write_all(b"echo")?;
+/// IoLoop::new()?.run_sync(async || {
+///     let stream = IoStream::from(stream);
+///     let piece = stream.chunk().await?.expect("the peer has sent something");
+///     assert_eq!(&*piece, b"echo");
+///     stream.write(piece).await
+/// }, None)??;
+/// let mut echo = [0; 4];
+/// peer.read_exact(&mut echo)?;
+/// assert_eq!(&echo, b"echo");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Piece(Kind);
+
+enum Kind {
+    Lent(Chunk),
+    /// Read from the index on.
+    Copied(Vec<u8>, usize),
+}
+
+impl Piece {
+    pub(crate) fn copy_of(bytes: &[u8]) -> Piece {
+        Piece(Kind::Copied(bytes.to_vec(), 0))
+    }
+
+    pub(crate) fn owned(bytes: Vec<u8>) -> Piece {
+        Piece(Kind::Copied(bytes, 0))
+    }
+
+    /// Whether it keeps a buffer of the pool.
+    pub fn is_lent(&self) -> bool {
+        matches!(self.0, Kind::Lent(_))
+    }
+
+    /// Forgets the first `count` bytes, or all if there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        match &mut self.0 {
+            Kind::Lent(chunk) => chunk.advance(count),
+            Kind::Copied(bytes, from) => *from += count.min(bytes.len() - *from),
+        }
+    }
+
+    /// Forgets all but the first `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        match &mut self.0 {
+            Kind::Lent(chunk) => chunk.truncate(length),
+            Kind::Copied(bytes, from) => bytes.truncate(from.saturating_add(length)),
+        }
+    }
+
+    /// The bytes as a vector: without a copy if they have been copied already.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Kind::Lent(chunk) => chunk.to_vec(),
+            Kind::Copied(mut bytes, from) => {
+                bytes.drain(..from);
+                bytes
+            }
+        }
+    }
+
+    /// The vector to append to, if it is one.
+    pub(crate) fn as_vec(&mut self) -> Option<&mut Vec<u8>> {
+        match &mut self.0 {
+            Kind::Lent(_) => None,
+            Kind::Copied(bytes, _) => Some(bytes),
+        }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Lent(chunk) => chunk,
+            Kind::Copied(bytes, from) => &bytes[*from..],
+        }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Chunk> for Piece {
+    fn from(chunk: Chunk) -> Piece {
+        Piece(Kind::Lent(chunk))
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({:?})", self.escape_ascii().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copied_piece_gives_up_its_ends() {
+        let mut piece = Piece::copy_of(b"abcdef");
+        piece.advance(2);
+        piece.truncate(3);
+        assert_eq!(&*piece, b"cde");
+        piece.truncate(usize::MAX);
+        assert_eq!(&*piece, b"cde");
+        assert_eq!(piece.into_vec(), b"cde");
+        let mut piece = Piece::copy_of(b"abc");
+        piece.advance(usize::MAX);
+        assert!(piece.is_empty());
+    }
+}

@@ -1,0 +1,197 @@
+//! The traits of `futures-io`, for codecs and other crates that know of no particular runtime.
+
+use super::inner::Inner;
+use super::waiters::Ticket;
+use super::{IoStream, ReadHalf, WriteHalf};
+use crate::buffer::{Payload, Piece};
+use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// What is kept between one poll and the next.
+#[derive(Default)]
+pub(super) struct Polled {
+    /// Shown to whoever reads, and not all read yet.
+    piece: RefCell<Option<Piece>>,
+    ticket: Option<Ticket>,
+}
+
+impl Polled {
+    /// Puts back what was shown and not read: another read is to have it.
+    pub(super) fn put_back(&self, inner: &Inner) {
+        let piece = self.piece.take();
+        if let Some(piece) = piece {
+            inner.incoming.borrow_mut().unread(piece);
+        }
+    }
+
+    fn fill_buffer(
+        &mut self,
+        inner: &Rc<Inner>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<&[u8]>> {
+        let piece = self.piece.get_mut();
+        if piece.as_ref().is_none_or(|piece| piece.is_empty()) {
+            *piece = ready!(inner.poll_read_again(context, |incoming| incoming.read_piece()))?;
+        }
+        Poll::Ready(Ok(piece.as_deref().unwrap_or(&[])))
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Some(piece) = self.piece.get_mut() {
+            piece.advance(count);
+            if piece.is_empty() {
+                // Its buffer is not to wait for the next poll.
+                *self.piece.get_mut() = None;
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        inner: &Rc<Inner>,
+        context: &mut Context<'_>,
+        target: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.put_back(inner);
+        inner.poll_read_again(context, |incoming| incoming.read_into(target))
+    }
+
+    fn write(
+        &mut self,
+        inner: &Rc<Inner>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut room = inner.outgoing.borrow().room().min(wanted);
+        if room == 0 && wanted > 0 {
+            // When anything is taken there is room.
+            ready!(inner.poll_room(&mut self.ticket, context))?;
+            room = inner.outgoing.borrow().room().min(wanted);
+        }
+        let mut bytes = Vec::with_capacity(room);
+        for piece in pieces {
+            let part = piece.len().min(room - bytes.len());
+            bytes.extend_from_slice(&piece[..part]);
+        }
+        Poll::Ready(inner.write(Payload::from(bytes)).map(|_| room))
+    }
+
+    fn flush(&mut self, inner: &Inner, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = inner.outgoing.borrow().written();
+        inner.poll_taken(written, &mut self.ticket, context)
+    }
+}
+
+impl fmt::Debug for Polled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Polled").finish_non_exhaustive()
+    }
+}
+
+impl IoStream {
+    pub(super) fn put_back(&self) {
+        self.polled.put_back(&self.inner);
+    }
+}
+
+/// The parts of a stream or a half that the traits need.
+trait Parts {
+    fn parts(&mut self) -> (&Rc<Inner>, &mut Polled);
+}
+
+impl Parts for IoStream {
+    fn parts(&mut self) -> (&Rc<Inner>, &mut Polled) {
+        (&self.inner, &mut self.polled)
+    }
+}
+
+impl Parts for ReadHalf {
+    fn parts(&mut self) -> (&Rc<Inner>, &mut Polled) {
+        (&self.stream.inner, &mut self.polled)
+    }
+}
+
+impl Parts for WriteHalf {
+    fn parts(&mut self) -> (&Rc<Inner>, &mut Polled) {
+        (&self.stream.inner, &mut self.polled)
+    }
+}
+
+macro_rules! reads {
+    ($reader:ty) => {
+        /// Copies once, out of the buffer that the kernel has filled.
+        impl AsyncRead for $reader {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                target: &mut [u8],
+            ) -> Poll<io::Result<usize>> {
+                let (inner, polled) = self.get_mut().parts();
+                polled.read(inner, context, target)
+            }
+        }
+
+        /// Copies nothing: what is shown is the buffer that the kernel has filled.
+        impl AsyncBufRead for $reader {
+            fn poll_fill_buf(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+            ) -> Poll<io::Result<&[u8]>> {
+                let (inner, polled) = self.get_mut().parts();
+                polled.fill_buffer(inner, context)
+            }
+
+            fn consume(self: Pin<&mut Self>, count: usize) {
+                self.get_mut().parts().1.consume(count);
+            }
+        }
+    };
+}
+
+macro_rules! writes {
+    ($writer:ty) => {
+        /// Copies once, into the queue of what is sent. What does not fit there waits, instead of
+        /// being refused. Closing ends what the other side reads.
+        impl AsyncWrite for $writer {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                let (inner, polled) = self.get_mut().parts();
+                polled.write(inner, context, &[IoSlice::new(bytes)])
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                pieces: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let (inner, polled) = self.get_mut().parts();
+                polled.write(inner, context, pieces)
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let (inner, polled) = self.get_mut().parts();
+                polled.flush(inner, context)
+            }
+
+            fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let (inner, polled) = self.get_mut().parts();
+                inner.end_sending();
+                polled.flush(inner, context)
+            }
+        }
+    };
+}
+
+reads!(IoStream);
+reads!(ReadHalf);
+writes!(IoStream);
+writes!(WriteHalf);

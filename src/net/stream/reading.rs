@@ -1,0 +1,197 @@
+//! Reading from a stream.
+
+use super::IoStream;
+use super::incoming::Incoming;
+use super::read::Read;
+use crate::buffer::Piece;
+use std::io;
+
+/// # Reading
+///
+/// One read waits at a time; another one is refused with
+/// [`StreamError::AlreadyReading`](super::StreamError::AlreadyReading). A read that is dropped
+/// before it is done has taken nothing, and one that fails leaves what is there for the next.
+///
+/// What came before the end of the stream, or before an error, can be read before that is told.
+impl IoStream {
+    pub(super) fn read<T, F>(&self, read: F) -> Read<'_, F>
+    where
+        F: FnMut(&mut Incoming) -> Option<io::Result<T>>,
+    {
+        #[cfg(feature = "futures-io")]
+        self.put_back();
+        Read::new(&self.inner, read)
+    }
+
+    /// Reads exactly `count` bytes. None, also of a stream that is closed, for 0.
+    ///
+    /// All of them are held in memory meanwhile, whatever
+    /// [`max_buffer_size`](Self::set_max_buffer_size) is.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::Ended`](super::StreamError::Ended) if the stream ends before: what is there
+    /// stays there. What the operating system reports, a reset for one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, IoStream};
+    /// use std::io::Write;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (stream, mut peer) = UnixStream::pair()?;
+    /// peer.write_all(b"\x00\x03abc")?;
+    /// let frame = IoLoop::new()?.run_sync(async || {
+    ///     let stream = IoStream::from(stream);
+    ///     let header = stream.read_bytes(2).await?;
+    ///     let length = u16::from_be_bytes([header[0], header[1]]);
+    ///     stream.read_bytes(length.into()).await
+    /// }, None)??;
+    /// assert_eq!(frame, b"abc");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn read_bytes(&self, count: usize) -> io::Result<Vec<u8>> {
+        self.read(|incoming| incoming.read_exactly(count)).await
+    }
+
+    /// Reads what is there, from 1 to `most` bytes. An empty result is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system reports.
+    pub async fn read_partial(&self, most: usize) -> io::Result<Vec<u8>> {
+        self.read(|incoming| incoming.read_some(most)).await
+    }
+
+    /// Reads up to and with `delimiter`, `most` bytes in all.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::ReadLimit`](super::StreamError::ReadLimit) if the first `most` bytes do not
+    /// end a delimiter: they stay there, and the stream goes on. (Tornado closes it.)
+    /// [`StreamError::Ended`](super::StreamError::Ended), and what the operating system reports.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, IoStream};
+    /// use std::io::Write;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (stream, mut peer) = UnixStream::pair()?;
+    /// peer.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+    /// let line = IoLoop::new()?.run_sync(async || {
+    ///     IoStream::from(stream).read_until(b"\r\n", 8192).await
+    /// }, None)??;
+    /// assert_eq!(line, b"GET / HTTP/1.1\r\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn read_until(&self, delimiter: &[u8], most: usize) -> io::Result<Vec<u8>> {
+        let mut searched = 0;
+        self.read(|incoming| incoming.read_until(delimiter, most, &mut searched)).await
+    }
+
+    /// Reads up to the end of the first match, `most` bytes in all.
+    ///
+    /// Matching is tried on what has arrived, whenever something arrives: a match that could have
+    /// been longer with what comes later is not. It begins anew each time, so keep `most` small.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_until`](Self::read_until).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use regex::bytes::Regex;
+    /// use ringloop::{IoLoop, IoStream};
+    /// use std::io::Write;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (stream, mut peer) = UnixStream::pair()?;
+    /// peer.write_all(b"name: value\n\nbody")?;
+    /// let blank_line = Regex::new(r"\r?\n\r?\n")?;
+    /// let head = IoLoop::new()?.run_sync(async || {
+    ///     IoStream::from(stream).read_until_regex(&blank_line, 8192).await
+    /// }, None)??;
+    /// assert_eq!(head, b"name: value\n\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "regex")]
+    pub async fn read_until_regex(
+        &self,
+        regex: &regex::bytes::Regex,
+        most: usize,
+    ) -> io::Result<Vec<u8>> {
+        self.read(|incoming| incoming.read_until_regex(regex, most)).await
+    }
+
+    /// Fills `buffer`. It is filled in one go when everything is there: a read that is dropped or
+    /// fails has not touched it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_bytes`](Self::read_bytes).
+    pub async fn read_into(&self, buffer: &mut [u8]) -> io::Result<()> {
+        self.read(|incoming| incoming.fill(buffer)).await
+    }
+
+    /// Reads what is there into `buffer`, and returns how much. 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system reports.
+    pub async fn read_into_partial(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(|incoming| incoming.read_into(buffer)).await
+    }
+
+    /// Reads to the end of the stream, `most` bytes in all.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError::ReadLimit`](super::StreamError::ReadLimit) if there are more: they stay
+    /// there. What the operating system reports: a reset is not an end, and what came before it
+    /// stays there, too. (Tornado takes it for one.)
+    pub async fn read_until_close(&self, most: usize) -> io::Result<Vec<u8>> {
+        self.read(|incoming| incoming.read_until_end(most)).await
+    }
+
+    /// Takes the next piece of data as it came, without copying it. `None` is the end of the
+    /// stream.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system reports.
+    ///
+    /// # Examples
+    ///
+    /// An echo that copies nothing:
+    ///
+    /// ```
+    /// use ringloop::IoStream;
+    ///
+    /// async fn echo(stream: IoStream) -> std::io::Result<()> {
+    ///     while let Some(piece) = stream.chunk().await? {
+    ///         stream.write(piece).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn chunk(&self) -> io::Result<Option<Piece>> {
+        self.read(|incoming| incoming.read_piece()).await
+    }
+
+    /// Whether a read waits.
+    pub fn reading(&self) -> bool {
+        self.inner.incoming.borrow().is_busy()
+    }
+
+    /// Sets how many bytes may wait to be read before the stream stops receiving: 128 KiB by
+    /// default, 1 at least. It goes on when half of them are read.
+    ///
+    /// What is on its way at that moment still comes. A read that asks for more gets more.
+    pub fn set_max_buffer_size(&self, bytes: usize) {
+        self.inner.incoming.borrow_mut().set_high_water(bytes);
+    }
+}
