@@ -41,6 +41,7 @@ impl Piece {
         Piece(Kind::Copied(bytes.to_vec(), 0))
     }
 
+    #[cfg(feature = "regex")]
     pub(crate) fn owned(bytes: Vec<u8>) -> Piece {
         Piece(Kind::Copied(bytes, 0))
     }

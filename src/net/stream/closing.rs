@@ -120,9 +120,7 @@ impl IoStream {
         let before = self.inner.on_close.replace(Some(callback));
         drop(before);
         self.inner.watch();
-        if let Some(end) = self.inner.end() {
-            self.inner.call_back(end);
-        }
+        self.inner.call_back();
     }
 }
 

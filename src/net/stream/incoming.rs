@@ -142,8 +142,10 @@ impl Incoming {
         self.reader.replace(waker)
     }
 
+    /// A read waits from now on. What there is may have to wait with it for long.
     pub(super) fn set_busy(&mut self) {
         self.busy = true;
+        self.queue.give_back();
     }
 
     /// The read waits no more, but is woken all the same.

@@ -12,7 +12,7 @@ use super::closing::CloseCallback;
 use super::error::{Reason, StreamError};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
-use super::waiters::Ticket;
+use super::waiters::{Ticket, Wakers};
 use crate::buffer::Payload;
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::io_loop::Core;
@@ -78,22 +78,25 @@ impl Inner {
 
     /// Tells those who wait for it that the stream has ended, if it has.
     fn tell_end(&self) {
-        let Some(end) = self.end() else { return };
-        let [reader, watchers] = self.incoming.borrow_mut().wakers();
-        let writers = self.outgoing.borrow_mut().wakers();
-        // Also if a waker panics.
-        let _last = CallBack { inner: self, end };
-        reader.wake();
-        writers.wake();
-        watchers.wake();
+        if let Some(news) = self.news_of_end() {
+            news.tell();
+        }
     }
 
-    /// Has the close callback called in the next turn.
-    pub(super) fn call_back(&self, end: Result<(), Reason>) {
-        let callback = self.on_close.take();
-        if let (Some(callback), Ok(core)) = (callback, self.core()) {
-            callback.schedule(&core, end);
-        }
+    /// Those who are to be told that the stream has ended, if it has.
+    fn news_of_end(&self) -> Option<NewsOfEnd<'_>> {
+        let end = self.end()?;
+        let [reader, watchers] = self.incoming.borrow_mut().wakers();
+        let writers = self.outgoing.borrow_mut().wakers();
+        Some(NewsOfEnd {
+            wakers: [reader, writers, watchers],
+            _last: CallBack { callback: self.on_close.take(), inner: self, end },
+        })
+    }
+
+    /// Has the close callback called in the next turn, if there is one and the stream has ended.
+    pub(super) fn call_back(&self) {
+        drop(self.end().map(|end| CallBack { callback: self.on_close.take(), inner: self, end }));
     }
 
     /// Sees to it that an end is noticed, also if nobody reads.
@@ -227,7 +230,7 @@ impl Inner {
             outgoing.written()
         };
         self.send();
-        Ok(target)
+        self.accepted(target)
     }
 
     /// Queues all pieces, or none.
@@ -240,7 +243,15 @@ impl Inner {
             outgoing.written()
         };
         self.send();
-        Ok(target)
+        self.accepted(target)
+    }
+
+    fn accepted(&self, target: u64) -> io::Result<u64> {
+        match self.outgoing.borrow().failed() {
+            // On the spot.
+            Some(reason) => Err(reason.error()),
+            None => Ok(target),
+        }
     }
 
     /// Has the kernel send what is queued, one payload at a time.
@@ -330,15 +341,16 @@ impl Inner {
             outgoing.sending()
         };
         self.shut_down(Shutdown::Both);
+        let news = self.news_of_end();
         self.stop_receiving();
         if let (Some(operation), Ok(core)) = (sending, self.core()) {
             core.cancel(operation);
         }
-        self.tell_end();
+        news.into_iter().for_each(NewsOfEnd::tell);
     }
 
     /// Nobody is there any more to read or write. What is queued is still sent.
-    pub(super) fn abandon(&self) {
+    pub(super) fn abandon(self: &Rc<Self>) {
         if self.state.get() == State::Open {
             self.state.set(State::Abandoned);
         }
@@ -348,6 +360,10 @@ impl Inner {
             incoming.abandon();
         }
         self.outgoing.borrow_mut().end();
+        if Rc::strong_count(self) > 1 {
+            // Futures or an operation keep the descriptor open for a while.
+            self.tell_end_of_data();
+        }
         self.stop_receiving();
         self.tell_end();
     }
@@ -400,15 +416,31 @@ impl Owner for Inner {
     }
 }
 
-/// Has the close callback called when it is dropped.
+/// Who is to be told that a stream has ended.
+struct NewsOfEnd<'a> {
+    wakers: [Wakers; 3],
+    /// After those who are woken, and also if one of them panics.
+    _last: CallBack<'a>,
+}
+
+impl NewsOfEnd<'_> {
+    fn tell(self) {
+        self.wakers.into_iter().for_each(Wakers::wake);
+    }
+}
+
+/// Has a close callback called in the next turn, when this is dropped.
 struct CallBack<'a> {
+    callback: Option<CloseCallback>,
     inner: &'a Inner,
     end: Result<(), Reason>,
 }
 
 impl Drop for CallBack<'_> {
     fn drop(&mut self) {
-        self.inner.call_back(self.end);
+        if let (Some(callback), Ok(core)) = (self.callback.take(), self.inner.core()) {
+            callback.schedule(&core, self.end);
+        }
     }
 }
 

@@ -1,0 +1,225 @@
+//! Limits of reads and writes, and back-pressure.
+
+mod stream_support;
+mod support;
+
+use ringloop::net::StreamError;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::task::Poll;
+use stream_support::{
+    noise, poll_and_drop, read_all, refusal, run, send, settle, stream, tcp_stream,
+};
+use support::new_loop;
+
+#[test]
+fn a_delimiter_that_ends_within_the_limit_is_found_whatever_follows() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    send(&peer, "12345\n7890");
+    run(&io_loop, async || {
+        assert_eq!(stream.read_until(b"\n", 6).await.unwrap(), b"12345\n");
+    });
+}
+
+#[test]
+fn a_delimiter_beyond_the_limit_is_refused_and_the_bytes_stay() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    send(&peer, "12345\n");
+    run(&io_loop, async || {
+        assert_eq!(refusal(stream.read_until(b"\n", 5).await), StreamError::ReadLimit(5));
+        assert!(!stream.is_closed());
+        assert_eq!(stream.read_until(b"\n", 6).await.unwrap(), b"12345\n");
+    });
+}
+
+#[test]
+fn a_limit_reached_without_a_delimiter_is_told_at_once() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    send(&peer, "12345");
+    run(&io_loop, async || {
+        assert_eq!(refusal(stream.read_until(b"\n", 5).await), StreamError::ReadLimit(5));
+        assert_eq!(stream.read_bytes(5).await.unwrap(), b"12345");
+    });
+}
+
+#[test]
+fn read_until_close_has_a_limit_and_leaves_what_is_beyond_it() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    send(&peer, "123456");
+    run(&io_loop, async || {
+        assert_eq!(refusal(stream.read_until_close(5).await), StreamError::ReadLimit(5));
+        drop(peer);
+        assert_eq!(stream.read_until_close(6).await.unwrap(), b"123456");
+    });
+}
+
+#[test]
+fn a_write_beyond_the_limit_is_refused_whole_and_the_stream_goes_on() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_write_buffer_size(10);
+    stream.write("12345678").queued().unwrap();
+    assert_eq!(refusal(stream.write("901").queued()), StreamError::WriteLimit(10));
+    assert_eq!(refusal(stream.write_vectored(["9", "01"]).queued()), StreamError::WriteLimit(10));
+    stream.write("90").queued().unwrap();
+    run(&io_loop, async || stream.flush().await.unwrap());
+    stream.write("abcdefghij").queued().unwrap();
+    drop(stream);
+    settle(&io_loop);
+    assert_eq!(read_all(&peer), b"1234567890abcdefghij");
+}
+
+#[test]
+fn a_refused_write_is_told_by_its_future_once() {
+    let io_loop = new_loop();
+    let (stream, _peer) = stream();
+    stream.set_max_write_buffer_size(1);
+    run(&io_loop, async || {
+        assert_eq!(refusal(stream.write("two").await), StreamError::WriteLimit(1));
+    });
+}
+
+/// How much a peer that does not block gets rid of while nobody reads.
+fn pushed(io_loop: &ringloop::IoLoop, mut peer: impl Write) -> usize {
+    let (mut total, piece) = (0, [7; 4096]);
+    loop {
+        match peer.write(&piece) {
+            Ok(count) => total += count,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                let before = io_loop.metrics().completions;
+                settle(io_loop);
+                if io_loop.metrics().completions <= before {
+                    return total;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn above_the_mark_a_stream_stops_and_at_half_of_it_goes_on() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    peer.set_nonblocking(true).unwrap();
+    stream.set_max_buffer_size(100_000);
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    let total = pushed(&io_loop, &peer);
+    // The peer is stuck, with what the kernel holds beside what the stream does.
+    assert!((100_000..3_000_000).contains(&total), "{total}");
+    let mut left = total;
+    // Down to half of the mark, the stream does not receive.
+    run(&io_loop, async || {
+        let more = stream.read_partial(10_000).await.unwrap().len();
+        left -= more;
+    });
+    assert_eq!(io_loop.metrics().buffers_exhausted, 0);
+    // From there on it does, and everything comes.
+    peer.shutdown(Shutdown::Write).unwrap();
+    run(&io_loop, async || {
+        assert_eq!(stream.read_until_close(usize::MAX).await.unwrap().len(), left);
+    });
+}
+
+#[test]
+fn a_hundred_kilobytes_pass_through_a_limit_of_ten() {
+    passes_through(100_000, 10_000);
+}
+
+#[test]
+fn ten_megabytes_pass_through_a_limit_of_five() {
+    passes_through(10_000_000, 5_000_000);
+}
+
+fn passes_through(length: usize, limit: usize) {
+    let io_loop = new_loop();
+    let (stream, peer) = tcp_stream();
+    stream.set_max_buffer_size(limit);
+    let sent = noise(length, 5);
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || send(&peer, copy));
+    run(&io_loop, async || {
+        let mut received = Vec::new();
+        while received.len() < length {
+            received.extend(stream.read_partial(3_000).await.unwrap());
+        }
+        assert!(received == sent);
+    });
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_read_may_ask_for_more_than_the_limit() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(1);
+    let sent = noise(500_000, 6);
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || send(&peer, copy));
+    run(&io_loop, async || assert!(stream.read_bytes(sent.len()).await.unwrap() == sent));
+    writer.join().unwrap();
+}
+
+#[test]
+fn small_reads_and_lines_come_out_of_a_large_buffer() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(10 * 1024);
+    let writer = std::thread::spawn(move || {
+        send(&peer, b"12\n".repeat(100_000));
+    });
+    run(&io_loop, async || {
+        for number in 0..100_000 {
+            let line = match number % 2 {
+                0 => stream.read_bytes(3).await,
+                _ => stream.read_until(b"\n", 3).await,
+            };
+            assert_eq!(line.unwrap(), b"12\n");
+        }
+    });
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_large_line_is_found_without_searching_again_and_again() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let mut sent = vec![b'x'; 4 << 20];
+    sent.extend(b"\r\n");
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || send(&peer, copy));
+    run(&io_loop, async || {
+        assert!(stream.read_until(b"\r\n", 8 << 20).await.unwrap() == sent);
+    });
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_stream_that_nobody_reads_receives_nothing() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = stream();
+    peer.set_nonblocking(true).unwrap();
+    send(&peer, "unasked for");
+    let before = io_loop.metrics().completions;
+    settle(&io_loop);
+    assert_eq!(io_loop.metrics().completions, before);
+    stream.close();
+    assert!(matches!(peer.read(&mut [0; 1]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn reading_does_not_begin_before_the_first_read_is_polled() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    send(&peer, "abc");
+    let read = stream.read_bytes(3);
+    settle(&io_loop);
+    let mut read = std::pin::pin!(read);
+    assert!(stream_support::poll_once(read.as_mut()).is_pending());
+    settle(&io_loop);
+    assert!(matches!(stream_support::poll_once(read.as_mut()), Poll::Ready(Ok(_))));
+}

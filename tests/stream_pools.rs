@@ -1,0 +1,257 @@
+//! Pools of buffers: who keeps one, and what happens when there is none.
+
+mod stream_support;
+mod support;
+
+use ringloop::{Chunk, IoLoop, IoStream, Panics, Payload};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use stream_support::{noise, poll_and_drop, run, send, settle, stream};
+use support::{turn, watchdog};
+
+fn loop_with(count: u16, size: usize) -> IoLoop {
+    watchdog();
+    IoLoop::builder().panics(Panics::Propagate).buffers(count, size).build().unwrap()
+}
+
+/// Receives one piece, and keeps its buffer.
+async fn lent(stream: &IoStream, peer: &UnixStream, text: &str) -> ringloop::Piece {
+    let chunk = stream.chunk();
+    send(peer, text);
+    let piece = chunk.await.unwrap().unwrap();
+    assert!(piece.is_lent());
+    assert_eq!(&*piece, text.as_bytes());
+    piece
+}
+
+#[test]
+fn a_hundred_streams_share_two_buffers_and_all_make_progress() {
+    const STREAMS: usize = 100;
+    const LENGTH: usize = 20_000;
+    let io_loop = loop_with(2, 1024);
+    let sent = Rc::new(noise(LENGTH, 12));
+    let mut tasks = Vec::new();
+    for _ in 0..STREAMS {
+        let (stream, peer) = stream();
+        send(&peer, &*sent);
+        drop(peer);
+        let sent = sent.clone();
+        tasks.push(io_loop.spawn(async move {
+            assert!(stream.read_until_close(LENGTH).await.unwrap() == *sent);
+        }));
+    }
+    run(&io_loop, async || {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    let metrics = io_loop.metrics();
+    let pieces = STREAMS * LENGTH.div_ceil(1024);
+    assert!(metrics.buffers_exhausted > 0);
+    // Two pieces a turn; what is beyond that is the arming and parking of those who wait.
+    assert!((metrics.turns as usize) < 2 * pieces, "{} turns for {pieces} pieces", metrics.turns);
+}
+
+#[test]
+fn streams_that_wait_for_a_buffer_do_not_keep_the_loop_awake() {
+    let io_loop = loop_with(2, 1024);
+    let (holder, peer) = stream();
+    let held = run(&io_loop, async || {
+        let first = lent(&holder, &peer, "one").await;
+        let second = lent(&holder, &peer, "two").await;
+        [first, second]
+    });
+    let waiting: Vec<_> = (0..10).map(|_| stream()).collect();
+    for (stream, peer) in &waiting {
+        send(peer, "data");
+        assert!(poll_and_drop(stream.chunk()).is_pending());
+    }
+    settle(&io_loop);
+    let before = io_loop.metrics();
+    assert!(before.buffers_exhausted >= 10);
+    io_loop.turn(Some(std::time::Duration::from_millis(50))).unwrap();
+    let after = io_loop.metrics();
+    assert!(after.enters - before.enters < 5, "{before:?} {after:?}");
+    // A buffer that comes back wakes them, and then serves all of them.
+    drop(held);
+    run(&io_loop, async || {
+        for (stream, _) in &waiting {
+            assert_eq!(stream.read_bytes(4).await.unwrap(), b"data");
+        }
+    });
+}
+
+#[test]
+fn a_buffer_that_comes_back_on_another_thread_wakes_a_sleeping_loop() {
+    let io_loop = loop_with(1, 1024);
+    let (stream, peer) = stream();
+    run(&io_loop, async || {
+        let held = lent(&stream, &peer, "held").await;
+        send(&peer, "next");
+        let sleeper = support::thread_id();
+        let thread = std::thread::spawn(move || {
+            support::wait_until_asleep(sleeper);
+            drop(held);
+        });
+        assert_eq!(stream.read_bytes(4).await.unwrap(), b"next");
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn what_nobody_reads_leaves_the_buffers_to_others() {
+    for count in [1, 2, 4] {
+        let io_loop = loop_with(count, 1024);
+        let hoarders: Vec<_> = (0..20).map(|_| stream()).collect();
+        for (hoarder, peer) in &hoarders {
+            send(peer, [1; 5000]);
+            // Told to receive, and not read from.
+            hoarder.set_close_callback(|_| {});
+            assert!(poll_and_drop(hoarder.chunk()).is_pending());
+        }
+        settle(&io_loop);
+        let (stream, peer) = stream();
+        let sent = noise(100_000, 13);
+        let copy = sent.clone();
+        let writer = std::thread::spawn(move || send(&peer, copy));
+        run(&io_loop, async || {
+            assert!(stream.read_bytes(sent.len()).await.unwrap() == sent);
+        });
+        writer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_hot_stream_that_nobody_reads_does_not_keep_others_from_theirs() {
+    let io_loop = loop_with(4, 4096);
+    let (hot, flood) = stream();
+    flood.set_nonblocking(true).unwrap();
+    hot.set_close_callback(|_| {});
+    let pump = {
+        let flood = flood.try_clone().unwrap();
+        move || while std::io::Write::write(&mut &flood, &[0; 65536]).is_ok() {}
+    };
+    pump();
+    let pairs: Vec<_> = (0..20).map(|_| stream()).collect();
+    run(&io_loop, async || {
+        for round in 0..50u8 {
+            pump();
+            for (stream, peer) in &pairs {
+                send(peer, [round; 100]);
+                assert_eq!(stream.read_bytes(100).await.unwrap(), [round; 100]);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stream_receives_into_the_pool_it_is_given() {
+    let io_loop = loop_with(2, 1024);
+    let large = io_loop.add_buffers(2, 100_000).unwrap();
+    let (stream, peer) = stream();
+    stream.set_buffers(large).unwrap();
+    send(&peer, [7; 50_000]);
+    run(&io_loop, async || {
+        let piece = stream.chunk().await.unwrap().unwrap();
+        assert_eq!(piece.len(), 50_000);
+    });
+}
+
+#[test]
+fn a_stream_changes_its_pool_while_it_receives() {
+    let io_loop = loop_with(2, 1000);
+    let large = io_loop.add_buffers(2, 100_000).unwrap();
+    let (stream, peer) = stream();
+    run(&io_loop, async || {
+        drop(lent(&stream, &peer, "small").await);
+        stream.set_buffers(large).unwrap();
+        ringloop::time::sleep(std::time::Duration::from_millis(1)).await;
+        let chunk = stream.chunk();
+        send(&peer, [7; 50_000]);
+        assert_eq!(chunk.await.unwrap().unwrap().len(), 50_000);
+    });
+}
+
+#[test]
+fn an_empty_pool_concerns_its_own_streams_alone() {
+    let io_loop = loop_with(1, 1024);
+    let other = io_loop.add_buffers(1, 1024).unwrap();
+    let (poor, peer) = stream();
+    let (rich, other_peer) = stream();
+    rich.set_buffers(other).unwrap();
+    run(&io_loop, async || {
+        let held = lent(&poor, &peer, "held").await;
+        send(&peer, "waits");
+        assert!(poll_and_drop(poor.chunk()).is_pending());
+        for _ in 0..10 {
+            drop(lent(&rich, &other_peer, "flows").await);
+        }
+        drop(held);
+        assert_eq!(poor.read_bytes(5).await.unwrap(), b"waits");
+    });
+}
+
+#[test]
+fn a_pool_of_another_loop_is_refused() {
+    let first = loop_with(1, 1024);
+    let pool = first.add_buffers(1, 1024).unwrap();
+    let _second = loop_with(1, 1024);
+    let (stream, _peer) = stream();
+    let error = stream.set_buffers(pool).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn chunks_can_be_dropped_on_any_thread_and_after_everything_else() {
+    let io_loop = loop_with(4, 1024);
+    let (stream, peer) = stream();
+    let (first, second) = run(&io_loop, async || {
+        (lent(&stream, &peer, "one").await, lent(&stream, &peer, "two").await)
+    });
+    std::thread::spawn(move || assert_eq!(&*first, b"one")).join().unwrap();
+    drop(stream);
+    drop(io_loop);
+    std::thread::spawn(move || assert_eq!(&*second, b"two")).join().unwrap();
+}
+
+#[test]
+fn a_chunk_that_is_written_gives_its_buffer_back_when_it_is_sent() {
+    let io_loop = loop_with(1, 1024);
+    let (stream, peer) = stream();
+    run(&io_loop, async || {
+        for _ in 0..10 {
+            let piece = lent(&stream, &peer, "again").await;
+            stream.write(Payload::from(piece)).await.unwrap();
+        }
+    });
+    drop(stream);
+    turn(&io_loop);
+    assert_eq!(stream_support::read_all(&peer).len(), 50);
+}
+
+#[test]
+fn chunks_may_be_sent_and_shared() {
+    fn check<T: Send + Sync>() {}
+    check::<Chunk>();
+    check::<Payload>();
+    check::<ringloop::Piece>();
+}
+
+#[test]
+fn closing_streams_that_wait_for_a_buffer_is_no_harm() {
+    let io_loop = loop_with(1, 1024);
+    let (holder, peer) = stream();
+    let held = run(&io_loop, async || lent(&holder, &peer, "held").await);
+    let (waiting, other) = stream();
+    send(&other, "data");
+    assert!(poll_and_drop(waiting.chunk()).is_pending());
+    settle(&io_loop);
+    drop(waiting);
+    settle(&io_loop);
+    let (waiting, other) = stream();
+    send(&other, "data");
+    assert!(poll_and_drop(waiting.chunk()).is_pending());
+    settle(&io_loop);
+    io_loop.close(false).unwrap();
+    drop(held);
+}
