@@ -7,12 +7,13 @@
 //! operations; the difference is what one operation takes, everything included: the system call
 //! wrappers, and what the handlers do themselves (one `read(2)`, or nothing).
 
-use ringloop::{Events, IoLoop, Trigger};
+use ringloop::{Events, IoLoop, IoStream, Trigger};
 use std::cell::RefCell;
 use std::fs::File;
 use std::future::{Future, poll_fn, ready};
 use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::process::Command;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ const ROUNDS: [usize; 2] = [200, 400];
 
 type Scenario = fn(&IoLoop, usize) -> io::Result<()>;
 
-const SCENARIOS: [(&str, Scenario, Option<u64>); 11] = [
+const SCENARIOS: [(&str, Scenario, Option<u64>); 12] = [
     ("event, level-triggered", level, Some(150)),
     ("the same with a read and a write", level_with_io, None),
     ("event, edge-triggered, with a write", edge, None),
@@ -37,6 +38,7 @@ const SCENARIOS: [(&str, Scenario, Option<u64>); 11] = [
     ("spawn and join a trivial task", spawns, None),
     ("wake and poll a task", wakes, None),
     ("turn with one task that yields", yields, None),
+    ("echo of 64 bytes on a stream", echoes, None),
 ];
 
 fn main() -> io::Result<()> {
@@ -241,5 +243,40 @@ fn wakes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
     }
     let polls = io_loop.metrics().task_polls;
     assert_eq!(polls, (rounds * BATCH) as u64);
+    Ok(())
+}
+
+/// Each stream is sent 64 bytes in every turn, and sends them back: with the write and the read at
+/// the other end, which are one system call each.
+fn echoes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
+    let mut peers = Vec::with_capacity(BATCH);
+    for _ in 0..BATCH {
+        let (stream, peer) = UnixStream::pair()?;
+        peer.set_nonblocking(true)?;
+        peers.push(peer);
+        let stream = IoStream::new(stream)?;
+        drop(io_loop.spawn(async move {
+            while let Ok(Some(piece)) = stream.chunk().await {
+                if stream.write(piece).await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+    io_loop.turn(Some(Duration::ZERO))?;
+    let mut echoed = 0;
+    for _ in 0..rounds {
+        for mut peer in &peers {
+            peer.write_all(&[1; 64])?;
+        }
+        // Received; then read, written and sent; then told so.
+        for _ in 0..2 {
+            io_loop.turn(Some(Duration::ZERO))?;
+        }
+        for mut peer in &peers {
+            echoed += peer.read(&mut [0; 64])?;
+        }
+    }
+    assert_eq!(echoed, rounds * BATCH * 64);
     Ok(())
 }

@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 
 cargo fmt --check
 cargo clippy --locked --all-targets -- --deny warnings
-RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
+cargo clippy --locked --all-targets --all-features -- --deny warnings
+RUSTDOCFLAGS="--deny warnings" cargo doc --locked --all-features --no-deps --document-private-items

@@ -13,7 +13,11 @@ for without in \
     no_iowait \
     abs_timer \
     ring_fd \
-    defer_taskrun,coop_taskrun,no_sqarray,submit_all,cqe_skip,no_iowait,abs_timer,ring_fd
+    multishot_accept \
+    multishot_recv \
+    buffer_ring \
+    multishot_accept,multishot_recv,buffer_ring \
+    defer_taskrun,coop_taskrun,no_sqarray,submit_all,cqe_skip,no_iowait,abs_timer,ring_fd,multishot_accept,multishot_recv,buffer_ring
 do
     echo "+ RINGLOOP_WITHOUT=$without"
     RINGLOOP_WITHOUT=$without cargo test --locked --quiet --lib --tests

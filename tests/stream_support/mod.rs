@@ -92,6 +92,7 @@ pub(crate) fn send(mut peer: impl Write, bytes: impl AsRef<[u8]>) {
 
 /// Bytes that are no pattern.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    (0..length).map(|_| random.u8(..)).collect()
+    let mut bytes = vec![0; length];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
 }

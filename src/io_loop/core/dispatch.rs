@@ -116,8 +116,9 @@ struct Delivery<'a> {
 impl Delivery<'_> {
     /// False if there is nothing to tell.
     fn load(&mut self) -> bool {
-        if self.outcomes.is_empty() {
-            std::mem::swap(&mut self.outcomes, &mut self.core.batch.borrow_mut().completed);
+        let completed = &mut self.core.batch.borrow_mut().completed;
+        if self.outcomes.is_empty() && !completed.is_empty() {
+            std::mem::swap(&mut self.outcomes, completed);
             self.outcomes.reverse();
         }
         !self.outcomes.is_empty()

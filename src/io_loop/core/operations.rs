@@ -38,12 +38,13 @@ impl Core {
     }
 
     /// Has a stream told when the loop is closed, until [`forget`](Self::forget).
-    pub(crate) fn remember(&self, owner: Weak<dyn Owner>) -> usize {
-        self.mourners.borrow_mut().insert(owner)
+    pub(crate) fn remember(&self, owner: Weak<dyn Owner>) -> u32 {
+        // There are fewer streams than descriptors.
+        self.mourners.borrow_mut().insert(owner) as u32
     }
 
-    pub(crate) fn forget(&self, key: usize) {
-        let forgotten = self.mourners.borrow_mut().try_remove(key);
+    pub(crate) fn forget(&self, key: u32) {
+        let forgotten = self.mourners.borrow_mut().try_remove(key as usize);
         drop(forgotten);
     }
 

@@ -1,7 +1,7 @@
 //! The end of a stream: waiting for it, and being called back.
 
 use super::IoStream;
-use super::error::{Reason, StreamError};
+use super::error::Reason;
 use super::inner::Inner;
 use super::waiters::Ticket;
 use crate::callbacks::{Deferred, Queued};
@@ -32,7 +32,7 @@ impl CloseCallback {
 /// An end, as users are told of it.
 fn told(end: Result<(), Reason>) -> io::Result<()> {
     match end {
-        Ok(()) | Err(Reason::Stream(StreamError::Closed)) => Ok(()),
+        Ok(()) | Err(Reason::Closed) => Ok(()),
         Err(reason) => Err(reason.error()),
     }
 }
@@ -41,7 +41,7 @@ impl IoStream {
     /// Closes the stream, at once. Closing it again does nothing.
     ///
     /// What is not sent yet is not sent: [`flush`](Self::flush) first, or drop the stream instead.
-    /// Reads and writes that wait fail with [`StreamError::Closed`]. What has been received can
+    /// Reads and writes that wait fail with [`StreamError::Closed`](super::StreamError::Closed). What has been received can
     /// still be read.
     ///
     /// The other side of a socket sees the end. The descriptor is closed when the stream is
@@ -117,7 +117,7 @@ impl IoStream {
     #[track_caller]
     pub fn set_close_callback(&self, callback: impl FnOnce(io::Result<()>) + 'static) {
         let callback = CloseCallback { callback: Box::new(callback), site: Location::caller() };
-        let before = self.inner.on_close.replace(Some(callback));
+        let before = self.inner.on_close.replace(Some(Box::new(callback)));
         drop(before);
         self.inner.watch();
         self.inner.call_back();
@@ -140,10 +140,10 @@ impl Future for Closed {
         if let Some(end) = inner.end() {
             return Poll::Ready(told(end));
         }
-        let is_known = inner.incoming.borrow().watchers.knows(*ticket, context.waker());
+        let is_known = inner.incoming.borrow_mut().watchers().knows(*ticket, context.waker());
         if !is_known {
             let waker = context.waker().clone();
-            let before = inner.incoming.borrow_mut().watchers.insert(ticket, 0, waker);
+            let before = inner.incoming.borrow_mut().watchers().insert(ticket, 0, waker);
             drop(before);
         }
         Poll::Pending
@@ -153,7 +153,7 @@ impl Future for Closed {
 impl Drop for Closed {
     fn drop(&mut self) {
         if self.ticket.is_some() {
-            let waker = self.inner.incoming.borrow_mut().watchers.remove(&mut self.ticket);
+            let waker = self.inner.incoming.borrow_mut().watchers().remove(&mut self.ticket);
             drop(waker);
         }
     }

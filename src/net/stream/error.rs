@@ -75,7 +75,10 @@ impl From<StreamError> for io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     Os(i32),
-    Stream(StreamError),
+    /// [`StreamError::Closed`].
+    Closed,
+    /// [`StreamError::LoopClosed`].
+    LoopClosed,
 }
 
 impl Reason {
@@ -85,22 +88,15 @@ impl Reason {
     pub(super) fn error(self) -> io::Error {
         match self {
             Reason::Os(errno) => io::Error::from_raw_os_error(errno),
-            Reason::Stream(error) => error.into(),
+            Reason::Closed => StreamError::Closed.into(),
+            Reason::LoopClosed => StreamError::LoopClosed.into(),
         }
     }
 }
 
-impl From<StreamError> for Reason {
-    fn from(error: StreamError) -> Reason {
-        Reason::Stream(error)
-    }
-}
-
+/// What is not of the operating system is the loop's refusal.
 impl From<&io::Error> for Reason {
     fn from(error: &io::Error) -> Reason {
-        match error.raw_os_error() {
-            Some(errno) => Reason::Os(errno),
-            None => Reason::Stream(StreamError::of(error).unwrap_or(StreamError::LoopClosed)),
-        }
+        error.raw_os_error().map_or(Reason::LoopClosed, Reason::Os)
     }
 }

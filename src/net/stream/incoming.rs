@@ -26,8 +26,8 @@ pub(crate) struct Incoming {
     busy: bool,
     /// The read that waits asks for this many bytes.
     wanted: usize,
-    /// Those who wait for the end, and not for data.
-    pub(super) watchers: Waiters,
+    /// Those who wait for the end, and not for data. Most often nobody does.
+    watchers: Option<Box<Waiters>>,
     high_water: usize,
 }
 
@@ -42,7 +42,7 @@ impl Default for Incoming {
             reader: None,
             busy: false,
             wanted: 0,
-            watchers: Waiters::default(),
+            watchers: None,
             high_water: HIGH_WATER,
         }
     }
@@ -69,7 +69,7 @@ impl Incoming {
             return true;
         }
         // Only a loop that closes cancels what nobody has asked to be stopped.
-        self.end(if cancelled { Err(StreamError::LoopClosed.into()) } else { result });
+        self.end(if cancelled { Err(Reason::LoopClosed) } else { result });
         false
     }
 
@@ -96,7 +96,12 @@ impl Incoming {
 
     /// Everybody who waits for data, or for the end.
     pub(super) fn wakers(&mut self) -> [Wakers; 2] {
-        [Wakers::one(self.reader.take()), self.watchers.take_all()]
+        let watchers = self.watchers.as_mut().map(|watchers| watchers.take_all());
+        [Wakers::one(self.reader.take()), watchers.unwrap_or_default()]
+    }
+
+    pub(super) fn watchers(&mut self) -> &mut Waiters {
+        self.watchers.get_or_insert_default()
     }
 
     /// Whether to receive: once it was too much, only when half of it is read, or a read waits.

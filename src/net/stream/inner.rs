@@ -30,9 +30,9 @@ pub(crate) struct Inner {
     pool: Cell<Option<PoolId>>,
     pub(super) incoming: RefCell<Incoming>,
     pub(super) outgoing: RefCell<Outgoing>,
-    pub(super) on_close: RefCell<Option<CloseCallback>>,
+    pub(super) on_close: RefCell<Option<Box<CloseCallback>>>,
     /// The loop tells when it is closed. By this key it is asked not to.
-    remembered: Cell<Option<usize>>,
+    remembered: Cell<Option<u32>>,
     state: Cell<State>,
 }
 
@@ -71,9 +71,10 @@ impl Inner {
 
     /// What went wrong, if something did.
     pub(super) fn failure(&self) -> Option<Reason> {
-        let closed = Reason::Stream(StreamError::Closed);
         let received = self.incoming.borrow().ended().and_then(Result::err);
-        received.or_else(|| self.outgoing.borrow().failed()).filter(|reason| *reason != closed)
+        received
+            .or_else(|| self.outgoing.borrow().failed())
+            .filter(|reason| *reason != Reason::Closed)
     }
 
     /// Tells those who wait for it that the stream has ended, if it has.
@@ -333,11 +334,10 @@ impl Inner {
         if self.state.replace(State::Closed) != State::Open {
             return;
         }
-        let reason = Reason::Stream(StreamError::Closed);
-        self.incoming.borrow_mut().end(Err(reason));
+        self.incoming.borrow_mut().end(Err(Reason::Closed));
         let sending = {
             let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.fail(reason);
+            outgoing.fail(Reason::Closed);
             outgoing.sending()
         };
         self.shut_down(Shutdown::Both);
@@ -356,7 +356,7 @@ impl Inner {
         }
         {
             let mut incoming = self.incoming.borrow_mut();
-            incoming.end(Err(StreamError::Closed.into()));
+            incoming.end(Err(Reason::Closed));
             incoming.abandon();
         }
         self.outgoing.borrow_mut().end();
@@ -431,7 +431,7 @@ impl NewsOfEnd<'_> {
 
 /// Has a close callback called in the next turn, when this is dropped.
 struct CallBack<'a> {
-    callback: Option<CloseCallback>,
+    callback: Option<Box<CloseCallback>>,
     inner: &'a Inner,
     end: Result<(), Reason>,
 }

@@ -135,7 +135,7 @@ impl Outgoing {
         match result {
             Ok(()) => {}
             // The stream has failed before, or its loop closes.
-            Err(Reason::CANCELLED) => self.fail(StreamError::LoopClosed.into()),
+            Err(Reason::CANCELLED) => self.fail(Reason::LoopClosed),
             Err(reason) => self.fail(reason),
         }
     }

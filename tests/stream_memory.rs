@@ -1,0 +1,115 @@
+//! What streams allocate, and what they cost when they have nothing to do.
+
+mod counting;
+mod stream_support;
+mod support;
+
+use counting::{allocations, growth};
+use ringloop::{IoLoop, IoStream};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use stream_support::{poll_and_drop, run, settle, stream};
+use support::{turn, watchdog};
+
+/// An echo that runs as a task, and the other end of it.
+fn echo(io_loop: &IoLoop) -> UnixStream {
+    let (stream, peer) = stream();
+    drop(io_loop.spawn(async move {
+        while let Some(piece) = stream.chunk().await.unwrap() {
+            stream.write(piece).await.unwrap();
+        }
+    }));
+    peer
+}
+
+fn loop_of_buffers() -> IoLoop {
+    watchdog();
+    IoLoop::builder().buffers(256, 1024).build().unwrap()
+}
+
+#[test]
+fn receiving_and_sending_allocates_nothing() {
+    let io_loop = loop_of_buffers();
+    let mut peers: Vec<_> = (0..20).map(|_| echo(&io_loop)).collect();
+    turn(&io_loop);
+    let mut round = || {
+        for peer in &mut peers {
+            peer.write_all(&[1; 64]).unwrap();
+        }
+        for _ in 0..3 {
+            turn(&io_loop);
+        }
+        for peer in &mut peers {
+            peer.read_exact(&mut [0; 64]).unwrap();
+        }
+    };
+    // Tables and queues find their size.
+    (0..10).for_each(|_| round());
+    assert_eq!(allocations(|| (0..100).for_each(|_| round())), 0);
+}
+
+#[test]
+fn a_line_allocates_its_vector_and_nothing_else() {
+    let io_loop = loop_of_buffers();
+    let (stream, mut peer) = stream();
+    let mut round = || {
+        peer.write_all(b"a line\n").unwrap();
+        // The first poll asks, the turn brings it, the second poll takes it.
+        assert!(poll_and_drop(stream.read_until(b"\n", 100)).is_pending());
+        turn(&io_loop);
+        assert!(poll_and_drop(stream.read_until(b"\n", 100)).is_ready());
+    };
+    (0..10).for_each(|_| round());
+    // What was read for in vain was copied out of its buffer.
+    assert!(allocations(|| (0..100).for_each(|_| round())) <= 100);
+}
+
+#[test]
+fn an_idle_stream_costs_no_more_than_512_bytes() {
+    // They fill a table that doubles.
+    const STREAMS: usize = 250;
+    let io_loop = loop_of_buffers();
+    let pairs: Vec<_> = (0..STREAMS).map(|_| UnixStream::pair().unwrap()).collect();
+    let (mut streams, mut peers) = (Vec::with_capacity(STREAMS), Vec::with_capacity(STREAMS));
+    // The loop's own tables are made by the first.
+    let (_first, _peer) = stream();
+    assert!(poll_and_drop(_first.chunk()).is_pending());
+    settle(&io_loop);
+    let grown = growth(|| {
+        for (socket, peer) in pairs {
+            let stream = IoStream::new(socket).unwrap();
+            peers.push(peer);
+            streams.push(stream);
+        }
+        for (stream, peer) in streams.iter().zip(&mut peers) {
+            // It has been used, and waits for more.
+            peer.write_all(b"hello").unwrap();
+            assert!(poll_and_drop(stream.chunk()).is_pending());
+            settle(&io_loop);
+            run(&io_loop, async || {
+                let piece = stream.chunk().await.unwrap().unwrap();
+                stream.write(piece).await.unwrap();
+            });
+            assert!(poll_and_drop(stream.chunk()).is_pending());
+            settle(&io_loop);
+        }
+    });
+    let each = grown / STREAMS as isize;
+    assert!(each <= 512, "{each} bytes");
+}
+
+#[test]
+fn streams_that_come_and_go_leave_nothing() {
+    let io_loop = loop_of_buffers();
+    let round = || {
+        let (stream, mut peer) = stream();
+        peer.write_all(&[1; 5000]).unwrap();
+        assert!(poll_and_drop(stream.read_bytes(6000)).is_pending());
+        settle(&io_loop);
+        drop(stream.write(vec![2; 5000]));
+        drop(stream);
+        settle(&io_loop);
+    };
+    (0..10).for_each(|_| round());
+    assert_eq!(growth(|| (0..100).for_each(|_| round())), 0);
+}

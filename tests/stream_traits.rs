@@ -1,0 +1,127 @@
+//! The traits of `futures-io`, used by crates that know nothing of this one.
+#![cfg(feature = "futures-io")]
+
+mod stream_support;
+mod support;
+
+use asynchronous_codec::{Framed, LinesCodec};
+use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use futures::{SinkExt, StreamExt};
+use ringloop::{IoLoop, IoStream};
+use std::os::unix::net::UnixStream;
+use stream_support::{noise, poll_and_drop, read_all, run, send, settle, stream};
+use support::new_loop;
+
+fn pair() -> (IoStream, IoStream) {
+    let (one, other) = UnixStream::pair().unwrap();
+    (IoStream::new(one).unwrap(), IoStream::new(other).unwrap())
+}
+
+#[test]
+fn a_codec_talks_lines_over_a_stream() {
+    let io_loop = new_loop();
+    let (server, client) = pair();
+    let serving = io_loop.spawn(async move {
+        let mut lines = Framed::new(server, LinesCodec);
+        while let Some(line) = lines.next().await {
+            lines.send(format!("> {}", line.unwrap())).await.unwrap();
+        }
+    });
+    run(&io_loop, async || {
+        let mut lines = Framed::new(client, LinesCodec);
+        for word in ["one\n", "two\n", "three\n"] {
+            lines.send(word.to_owned()).await.unwrap();
+            assert_eq!(lines.next().await.unwrap().unwrap(), format!("> {word}"));
+        }
+        drop(lines);
+        serving.await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_shown_is_where_the_kernel_has_put_it() {
+    let io_loop = IoLoop::builder().buffers(1, 1024).build().unwrap();
+    let (mut stream, peer) = stream();
+    send(&peer, "abcdef");
+    run(&io_loop, async || {
+        assert_eq!(stream.fill_buf().await.unwrap(), b"abcdef");
+        stream.consume_unpin(2);
+        assert_eq!(stream.fill_buf().await.unwrap(), b"cdef");
+        // Nothing was copied: it keeps the only buffer, and there is none for what comes now.
+        send(&peer, "more");
+        ringloop::time::sleep(std::time::Duration::from_millis(1)).await;
+        assert!(io_loop.metrics().buffers_exhausted > 0);
+        stream.consume_unpin(4);
+        assert_eq!(stream.fill_buf().await.unwrap(), b"more");
+    });
+}
+
+#[test]
+fn what_was_shown_and_not_consumed_is_there_for_other_reads() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = stream();
+    send(&peer, "abcdef");
+    run(&io_loop, async || {
+        assert_eq!(stream.fill_buf().await.unwrap(), b"abcdef");
+        stream.consume_unpin(1);
+        assert_eq!(stream.read_bytes(2).await.unwrap(), b"bc");
+        let mut two = [0; 2];
+        stream.read_exact(&mut two).await.unwrap();
+        assert_eq!(&two, b"de");
+        stream.fill_buf().await.unwrap();
+        let (reader, _writer) = stream.split();
+        assert_eq!(reader.read_bytes(1).await.unwrap(), b"f");
+    });
+}
+
+#[test]
+fn the_halves_copy_both_ways() {
+    let io_loop = new_loop();
+    let (echo, client) = pair();
+    drop(io_loop.spawn(async move {
+        let (reader, mut writer) = echo.split();
+        futures::io::copy_buf(reader, &mut writer).await.unwrap();
+        writer.close().await.unwrap();
+    }));
+    let sent = noise(300_000, 30);
+    let copy = sent.clone();
+    run(&io_loop, async || {
+        let (mut reader, mut writer) = client.split();
+        let writing = async move {
+            writer.write_all(&copy).await.unwrap();
+            writer.close().await.unwrap();
+        };
+        let mut received = Vec::new();
+        let reading = reader.read_to_end(&mut received);
+        let ((), length) = futures::join!(writing, reading);
+        assert_eq!(length.unwrap(), sent.len());
+        assert!(received == sent);
+    });
+}
+
+#[test]
+fn writing_waits_for_room_instead_of_being_refused() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = stream();
+    stream.set_max_write_buffer_size(1000);
+    let reader = std::thread::spawn(move || read_all(&peer).len());
+    run(&io_loop, async || {
+        stream.write_all(&[5; 100_000]).await.unwrap();
+        stream.flush().await.unwrap();
+        assert!(!stream.writing());
+        AsyncWriteExt::close(&mut stream).await.unwrap();
+    });
+    settle(&io_loop);
+    assert_eq!(reader.join().unwrap(), 100_000);
+}
+
+#[test]
+fn a_poll_that_waits_keeps_no_other_read_out() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = stream();
+    let mut buffer = [0; 4];
+    assert!(poll_and_drop(stream.read_exact(&mut buffer)).is_pending());
+    assert!(poll_and_drop(stream.fill_buf()).is_pending());
+    send(&peer, "abcd");
+    run(&io_loop, async || assert_eq!(stream.read_bytes(4).await.unwrap(), b"abcd"));
+}
