@@ -25,6 +25,7 @@ impl Chunk {
     /// The buffer is lent to nobody else, the kernel included, and its first `length` bytes have
     /// been written to.
     pub(super) unsafe fn new(memory: Arc<Memory>, buffer: u16, length: usize) -> Chunk {
+        assert!(memory.has(buffer), "buffer {buffer} is not of this pool");
         assert!(length <= memory.buffer_size(), "a piece of data is longer than its buffer");
         Chunk { memory, buffer, start: 0, end: length as u32 }
     }
@@ -43,10 +44,12 @@ impl Chunk {
 impl Deref for Chunk {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         let address = self.memory.address(self.buffer).wrapping_add(self.start as usize);
-        // SAFETY: the buffer is this chunk's alone until it is dropped, and written to up to `end`
-        // (`new` was promised both); `start <= end <= buffer_size` is kept by every method.
+        // SAFETY: the buffer is in the mapping, which `memory` keeps, this chunk's alone until it is
+        // dropped, and written to up to `end` (`new` has checked the one, and was promised the
+        // others); `start <= end <= buffer_size` is kept by every method.
         unsafe { std::slice::from_raw_parts(address, (self.end - self.start) as usize) }
     }
 }

@@ -40,11 +40,16 @@ impl Memory {
         self.buffer_size
     }
 
+    /// Whether there is such a buffer.
+    pub(super) fn has(&self, buffer: u16) -> bool {
+        usize::from(buffer) * self.buffer_size < self.mapping.len()
+    }
+
     /// Where a buffer begins. It is `buffer_size` long, and whoever it is lent to may use it all.
+    #[inline]
     pub(super) fn address(&self, buffer: u16) -> *mut u8 {
-        let offset = usize::from(buffer) * self.buffer_size;
-        assert!(offset < self.mapping.len(), "buffer {buffer} is not of this pool");
-        self.mapping.address().wrapping_add(offset)
+        debug_assert!(self.has(buffer), "buffer {buffer} is not of this pool");
+        self.mapping.address().wrapping_add(usize::from(buffer) * self.buffer_size)
     }
 
     /// Takes a buffer back. On any thread.

@@ -62,8 +62,12 @@ impl Waiters {
     /// Those whose number is reached.
     pub(super) fn take_up_to(&mut self, reached: u64) -> Wakers {
         let one = self.first.take_if(|waiter| waiter.target <= reached);
-        let others = self.others.extract_if(.., |waiter| waiter.target <= reached);
-        Wakers { one: one.map(|waiter| waiter.waker), others: others.map(|w| w.waker).collect() }
+        let mut wakers = Wakers::one(one.map(|waiter| waiter.waker));
+        if !self.others.is_empty() {
+            let others = self.others.extract_if(.., |waiter| waiter.target <= reached);
+            wakers.others.extend(others.map(|waiter| waiter.waker));
+        }
+        wakers
     }
 
     pub(super) fn take_all(&mut self) -> Wakers {
@@ -84,8 +88,14 @@ impl Wakers {
         Wakers { one: waker, others: Vec::new() }
     }
 
+    #[inline]
     pub(super) fn wake(self) {
-        self.one.into_iter().chain(self.others).for_each(Waker::wake);
+        if let Some(one) = self.one {
+            one.wake();
+        }
+        if !self.others.is_empty() {
+            self.others.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
