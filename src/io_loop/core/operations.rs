@@ -5,6 +5,7 @@ use crate::buffer::PoolSize;
 use crate::driver::OperationKey;
 use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId};
 use crate::error::LoopError;
+use crate::fork::ForkGuard;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
@@ -28,6 +29,10 @@ impl Core {
             // No turn may ever follow. What cannot be let go of now is when the loop is closed.
             let _ = self.release();
         }
+    }
+
+    pub(crate) fn fork_guard(&self) -> ForkGuard {
+        self.fork
     }
 
     /// # Errors

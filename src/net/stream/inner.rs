@@ -15,6 +15,7 @@ use super::outgoing::Outgoing;
 use super::waiters::{Ticket, Wakers};
 use crate::buffer::Payload;
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
+use crate::fork::ForkGuard;
 use crate::io_loop::Core;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     /// The loop tells when it is closed. By this key it is asked not to.
     remembered: Cell<Option<u32>>,
     state: Cell<State>,
+    /// The socket of a child of `fork` is its parent's, too.
+    fork: ForkGuard,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,7 @@ impl Inner {
             on_close: RefCell::default(),
             remembered: Cell::new(None),
             state: Cell::new(State::Open),
+            fork: core.fork_guard(),
         })
     }
 
@@ -323,7 +327,7 @@ impl Inner {
 /// Closing.
 impl Inner {
     pub(super) fn shut_down(&self, how: Shutdown) {
-        if self.kind == StreamKind::Socket {
+        if self.kind == StreamKind::Socket && !self.fork.is_forked() {
             // It may be down already, or never have been up.
             let _ = socket2::SockRef::from(&self.fd).shutdown(how);
         }

@@ -1,0 +1,67 @@
+//! Streams in a process that forks.
+
+mod stream_support;
+mod support;
+
+use ringloop::net::StreamError;
+use stream_support::{poll_and_drop, poll_once, refusal, run, send, settle, stream};
+use support::{at_end, in_child, new_loop};
+
+#[test]
+fn a_stream_of_the_parent_fails_in_the_child_and_goes_on_in_the_parent() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    send(&peer, "before");
+    settle(&io_loop);
+    let mut stream = Some(stream);
+    in_child(|| {
+        let stream = stream.take().expect("the child has a copy of it");
+        let first = futures::executor::block_on(stream.read_bytes(6));
+        assert_eq!(first.unwrap(), b"before");
+        assert_eq!(refusal(stream.write("x").queued()), StreamError::LoopClosed);
+        let mut read = Box::pin(stream.read_bytes(1));
+        drop(poll_once(read.as_mut()));
+        drop(read);
+        stream.close();
+        drop(stream);
+        Ok(())
+    })
+    .unwrap();
+    let stream = stream.expect("the parent has kept it");
+    peer.set_nonblocking(true).unwrap();
+    assert!(!at_end(&peer));
+    peer.set_nonblocking(false).unwrap();
+    run(&io_loop, async || {
+        assert_eq!(stream.read_bytes(6).await.unwrap(), b"before");
+        for _ in 0..100 {
+            send(&peer, [1; 1000]);
+            assert_eq!(stream.read_bytes(1000).await.unwrap(), [1; 1000]);
+        }
+        stream.write("after").await.unwrap();
+    });
+}
+
+#[test]
+fn a_child_that_drops_the_parents_loop_and_streams_does_not_end_them() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    let write = stream.write(vec![7; 4 << 20]);
+    settle(&io_loop);
+    let mut all = Some((io_loop, stream, write));
+    in_child(|| {
+        let (io_loop, stream, write) = all.take().expect("the child has a copy of them");
+        drop(io_loop);
+        drop(stream);
+        drop(write);
+        Ok(())
+    })
+    .unwrap();
+    let (io_loop, stream, write) = all.expect("the parent has kept them");
+    let reader = std::thread::spawn(move || stream_support::read_all(&peer).len());
+    run(&io_loop, async || write.await.unwrap());
+    drop(stream);
+    settle(&io_loop);
+    assert_eq!(reader.join().unwrap(), 4 << 20);
+}
