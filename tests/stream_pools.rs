@@ -82,6 +82,23 @@ fn streams_that_wait_for_a_buffer_do_not_keep_the_loop_awake() {
 }
 
 #[test]
+fn an_idle_stream_in_front_of_others_does_not_keep_the_buffer_from_them() {
+    let io_loop = loop_with(1, 1024);
+    let (holder, peer) = stream();
+    let (idle, _silent) = stream();
+    let (waiting, other) = stream();
+    run(&io_loop, async || {
+        let held = lent(&holder, &peer, "held").await;
+        assert!(poll_and_drop(idle.chunk()).is_pending());
+        assert!(poll_and_drop(waiting.chunk()).is_pending());
+        send(&other, "data");
+        ringloop::time::sleep(std::time::Duration::from_millis(1)).await;
+        drop(held);
+        assert_eq!(waiting.read_bytes(4).await.unwrap(), b"data");
+    });
+}
+
+#[test]
 fn a_buffer_that_comes_back_on_another_thread_wakes_a_sleeping_loop() {
     let io_loop = loop_with(1, 1024);
     let (stream, peer) = stream();
