@@ -223,3 +223,21 @@ fn reading_does_not_begin_before_the_first_read_is_polled() {
     settle(&io_loop);
     assert!(matches!(stream_support::poll_once(read.as_mut()), Poll::Ready(Ok(_))));
 }
+
+#[test]
+fn what_comes_while_the_loop_does_not_run_stays_in_order() {
+    support::watchdog();
+    let io_loop = ringloop::IoLoop::builder().buffers(256, 100).build().unwrap();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(1);
+    let (other, _peer) = stream_support::stream();
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    assert!(poll_and_drop(other.chunk()).is_pending());
+    settle(&io_loop);
+    // More pieces than come in one go. The first is too much, and what follows from that must not
+    // overtake the second.
+    let sent = noise(10_000, 14);
+    send(&peer, &sent);
+    drop(other);
+    run(&io_loop, async || assert!(stream.read_bytes(sent.len()).await.unwrap() == sent));
+}
