@@ -23,7 +23,7 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::core::{Core, Nap};
+pub(crate) use self::core::{Core, Nap, Starved};
 pub(crate) use self::current::of as current_of;
 
 /// An event loop: handlers for fds, timeouts and callbacks, on one ring, for one thread.
@@ -509,6 +509,10 @@ impl IoLoop {
 
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.core
+    }
+
+    pub(crate) fn of(core: Rc<Core>) -> IoLoop {
+        IoLoop { core }
     }
 
     pub(crate) fn downgrade(&self) -> WeakLoop {

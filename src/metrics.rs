@@ -65,4 +65,7 @@ pub struct Metrics {
     pub submit_retries: u64,
     /// Times a stream found its pool of buffers empty, and waited for one.
     pub buffers_exhausted: u64,
+    /// Times a listener paused because the process or the system was out of descriptors or memory.
+    /// Connections then wait in the kernel's backlog.
+    pub accept_pauses: u64,
 }

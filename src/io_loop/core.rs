@@ -2,11 +2,13 @@
 //!
 //! User code runs, and user values are dropped, with nothing borrowed.
 
+mod descriptors;
 mod dispatch;
 mod operations;
 mod sleeps;
 mod tasks;
 
+pub(crate) use self::descriptors::Starved;
 pub(crate) use self::sleeps::Nap;
 
 use self::tasks::EndOfTask;
@@ -49,6 +51,7 @@ struct Counts {
     timeouts: Cell<u64>,
     handler_calls: Cell<u64>,
     task_polls: Cell<u64>,
+    accept_pauses: Cell<u64>,
 }
 
 fn add(counter: &Cell<u64>, count: u64) {
@@ -92,6 +95,8 @@ pub(crate) struct Core {
     /// Who is told when the loop is closed, if no operation of theirs tells them.
     mourners: RefCell<Slab<Weak<dyn Owner>>>,
     /// The pool that streams receive into by default, once there is one.
+    /// Listeners that wait for a descriptor.
+    starved: RefCell<Vec<Weak<dyn Starved>>>,
     pool: Cell<Option<PoolId>>,
     pool_size: PoolSize,
     running: Cell<bool>,
@@ -128,6 +133,7 @@ impl Core {
             unreleased: Cell::new(false),
             delivering: Cell::new(false),
             mourners: RefCell::default(),
+            starved: RefCell::default(),
             pool: Cell::new(None),
             pool_size: builder.pool,
             running: Cell::new(false),
@@ -142,7 +148,7 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         !self.fork.is_forked() && !self.is_closed()
     }
 
@@ -461,6 +467,7 @@ impl Core {
             completion_overflows: counters.completion_overflows,
             submit_retries: counters.submit_retries,
             buffers_exhausted: counters.buffers_exhausted,
+            accept_pauses: self.counts.accept_pauses.get(),
         }
     }
 }

@@ -450,9 +450,11 @@ impl Drop for CallBack<'_> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let (Some(key), Ok(core)) = (self.remembered.get(), self.core()) {
+        let Ok(core) = self.core() else { return };
+        if let Some(key) = self.remembered.get() {
             core.forget(key);
         }
+        core.descriptor_freed();
     }
 }
 

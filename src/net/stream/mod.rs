@@ -105,7 +105,6 @@ impl IoStream {
     }
 
     /// A stream over a non-blocking socket.
-    #[allow(dead_code, reason = "servers and clients make their sockets themselves")]
     pub(crate) fn of_socket(core: &Rc<Core>, socket: OwnedFd) -> IoStream {
         IoStream::of(Inner::new(core, socket, StreamKind::Socket))
     }

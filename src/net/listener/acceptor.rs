@@ -1,0 +1,341 @@
+//! Has the kernel accept connections, as many as there is room for.
+//!
+//! A multishot accept takes whatever comes until it is cancelled, however long the backlog is. So
+//! the backlog is first emptied by hand, up to the limit; only when it is empty does the multishot
+//! accept take over, and when the queue is full, it is cancelled.
+
+use super::error::{ListenerError, Reason};
+use super::pause::{Pause, Refusal};
+use super::queue::{Queue, Ticket};
+use crate::driver::OperationKey;
+use crate::driver::operation::{Operation, Outcome, Owner};
+use crate::io_loop::{Core, IoLoop, Starved, Timeout};
+use crate::net::IoStream;
+use crate::{LoopError, sys};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+
+pub(crate) struct Acceptor {
+    core: Weak<Core>,
+    /// What the loop remembers it by.
+    key: Cell<Option<u32>>,
+    /// `None` once it is closed, and the kernel has let go of it.
+    socket: RefCell<Option<OwnedFd>>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Queue,
+    activity: Activity,
+    pause: Pause,
+    ended: Option<Reason>,
+}
+
+/// What is being done about connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Activity {
+    /// Nothing: nobody has asked, or the queue is full.
+    #[default]
+    Resting,
+    /// In its next turn, the loop looks into the backlog.
+    Looking,
+    /// The kernel accepts.
+    Accepting(OperationKey),
+    /// As `Accepting`, until it is cancelled.
+    Stopping,
+    /// The kernel has refused, and is asked again later.
+    Pausing(Timeout),
+}
+
+impl Acceptor {
+    /// Takes a socket that listens, for the current loop.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Rc<Acceptor>> {
+        let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
+        io_loop.check_usable()?;
+        socket2::SockRef::from(&socket).set_nonblocking(true)?;
+        let core = io_loop.core();
+        let acceptor = Rc::new(Acceptor {
+            core: Rc::downgrade(core),
+            key: Cell::new(None),
+            socket: RefCell::new(Some(socket)),
+            state: RefCell::default(),
+        });
+        let owner: Rc<dyn Owner> = acceptor.clone();
+        acceptor.key.set(Some(core.remember(Rc::downgrade(&owner))));
+        Ok(acceptor)
+    }
+
+    /// Reads something off the socket.
+    pub(crate) fn with_socket<T>(
+        &self,
+        read: impl FnOnce(socket2::SockRef<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &*self.socket.borrow() {
+            Some(socket) => read(socket2::SockRef::from(&socket.as_fd())),
+            None => Err(ListenerError::Closed.into()),
+        }
+    }
+
+    /// -1 once it is closed.
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.socket.borrow().as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.state.borrow_mut().queue.set_limit(limit);
+        self.stop_if_full();
+    }
+
+    pub(super) fn poll_accept(
+        self: &Rc<Self>,
+        ticket: &mut Option<Ticket>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<IoStream>> {
+        let Some(core) = self.core.upgrade() else {
+            return Poll::Ready(Err(ListenerError::LoopClosed.into()));
+        };
+        let mut state = self.state.borrow_mut();
+        let taken = match (state.queue.pop(), state.ended) {
+            (Some(socket), _) => Some(Ok(socket)),
+            (None, Some(reason)) => Some(Err(reason.error())),
+            (None, None) => None,
+        };
+        let waker = match taken {
+            Some(_) => ticket.take().and_then(|ticket| state.queue.leave(ticket)),
+            None => state.queue.wait(ticket, context),
+        };
+        drop(state);
+        drop(waker);
+        self.look_if_low();
+        match taken {
+            Some(taken) => Poll::Ready(taken.map(|socket| IoStream::of_socket(&core, socket))),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Somebody does not wait any more. If there is a connection that they were woken for, somebody
+    /// else is woken.
+    pub(super) fn leave(&self, ticket: Ticket) {
+        let mut state = self.state.borrow_mut();
+        let (left, next) = match state.queue.leave(ticket) {
+            Some(waker) => (Some(waker), None),
+            None => (None, state.queue.pass_on()),
+        };
+        drop(state);
+        drop(left);
+        next.into_iter().for_each(Waker::wake);
+    }
+
+    /// Accepts again, from the next turn on, if there is room.
+    fn look_if_low(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        let is_due = state.activity == Activity::Resting && state.queue.is_low();
+        if !is_due || state.ended.is_some() {
+            return;
+        }
+        let Some(core) = self.core.upgrade() else { return };
+        state.activity = Activity::Looking;
+        drop(state);
+        let this = Rc::downgrade(self);
+        core.defer(move || {
+            if let Some(this) = this.upgrade() {
+                this.look();
+            }
+        });
+    }
+
+    /// Empties the backlog as far as there is room. Lets the kernel go on if it is empty.
+    fn look(self: &Rc<Self>) {
+        if self.state.borrow().activity != Activity::Looking {
+            return;
+        }
+        // Whoever is woken may close it.
+        while self.has_room() {
+            match sys::accept(self.raw_fd()) {
+                Ok(socket) => self.accepted(socket),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.arm(),
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
+                Err(error) => return self.refused(error),
+            }
+        }
+        self.state.borrow_mut().activity = Activity::Resting;
+    }
+
+    fn arm(self: &Rc<Self>) {
+        let submitted = match self.core.upgrade() {
+            Some(core) => {
+                core.submit(Operation::Accept { listener: self.raw_fd() }, self.clone()).ok()
+            }
+            None => None,
+        };
+        match submitted {
+            Some(operation) => {
+                self.state.borrow_mut().activity = Activity::Accepting(operation);
+            }
+            None => self.end(Reason::Listener(ListenerError::LoopClosed)),
+        }
+    }
+
+    /// Queues a connection, unless the listener has ended.
+    fn accepted(&self, socket: OwnedFd) {
+        let mut state = self.state.borrow_mut();
+        if state.ended.is_some() {
+            return;
+        }
+        state.pause.accepted();
+        let waker = state.queue.push(socket);
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn has_room(&self) -> bool {
+        let state = self.state.borrow();
+        state.ended.is_none() && !state.queue.is_full()
+    }
+
+    fn stop_if_full(&self) {
+        let mut state = self.state.borrow_mut();
+        let Activity::Accepting(operation) = state.activity else { return };
+        if state.queue.is_full() {
+            state.activity = Activity::Stopping;
+            drop(state);
+            self.cancel(operation);
+        }
+    }
+
+    fn cancel(&self, operation: OperationKey) {
+        if let Some(core) = self.core.upgrade() {
+            core.cancel(operation);
+        }
+    }
+
+    /// The kernel did not accept.
+    fn refused(self: &Rc<Self>, error: io::Error) {
+        let refusal = Refusal::of(&error);
+        let Some(core) = self.core.upgrade().filter(|_| refusal != Refusal::Final) else {
+            self.state.borrow_mut().activity = Activity::Resting;
+            return self.end(match error.raw_os_error() {
+                Some(errno) if errno != libc::ECANCELED => Reason::Os(errno),
+                _ => Reason::Listener(ListenerError::LoopClosed),
+            });
+        };
+        let (duration, is_first) = self.state.borrow_mut().pause.refused();
+        let this = Rc::downgrade(self);
+        let timeout = IoLoop::of(core.clone()).call_later(duration, move || {
+            if let Some(this) = this.upgrade() {
+                this.retry();
+            }
+        });
+        self.state.borrow_mut().activity = Activity::Pausing(timeout);
+        if refusal == Refusal::Shortage {
+            if is_first {
+                core.accept_paused();
+            }
+            let this: Rc<dyn Starved> = self.clone();
+            core.await_descriptor(Rc::downgrade(&this));
+        }
+    }
+
+    /// Gives no more connections than there are in the queue.
+    fn end(&self, reason: Reason) {
+        let mut state = self.state.borrow_mut();
+        state.ended.get_or_insert(reason);
+        let wakers = state.queue.take_wakers();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Stops accepting, closes the connections that nobody has taken, and the socket as soon as the
+    /// kernel has let go of it.
+    pub(crate) fn close(&self) {
+        self.close_for(ListenerError::Closed);
+    }
+
+    fn close_for(&self, reason: ListenerError) {
+        let mut state = self.state.borrow_mut();
+        state.ended.get_or_insert(Reason::Listener(reason));
+        let left = state.queue.take();
+        let activity = state.activity;
+        state.activity = match activity {
+            Activity::Accepting(_) | Activity::Stopping => Activity::Stopping,
+            _ => Activity::Resting,
+        };
+        drop(state);
+        let core = self.core.upgrade().filter(|core| core.is_usable());
+        match (activity, core) {
+            (Activity::Accepting(operation), Some(core)) => core.cancel(operation),
+            (Activity::Stopping, Some(_)) => {}
+            (Activity::Pausing(timeout), Some(core)) => {
+                IoLoop::of(core).remove_timeout(timeout);
+                self.close_socket();
+            }
+            _ => self.close_socket(),
+        }
+        let (sockets, wakers) = left;
+        drop(sockets);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn close_socket(&self) {
+        let socket = self.socket.borrow_mut().take();
+        drop(socket);
+    }
+}
+
+impl Owner for Acceptor {
+    fn complete(self: Rc<Self>, outcome: Outcome) {
+        match outcome {
+            Outcome::Accepted(socket) => {
+                self.accepted(socket);
+                self.stop_if_full();
+            }
+            Outcome::AcceptEnded(result) => {
+                let mut state = self.state.borrow_mut();
+                let before = std::mem::take(&mut state.activity);
+                let is_closed = matches!(state.ended, Some(Reason::Listener(_)));
+                drop(state);
+                match result {
+                    _ if is_closed => self.close_socket(),
+                    Err(error) if before != Activity::Stopping => self.refused(error),
+                    _ => self.look_if_low(),
+                }
+            }
+            // What everybody is told when the loop is closed.
+            _ => self.close_for(ListenerError::LoopClosed),
+        }
+    }
+}
+
+impl Starved for Acceptor {
+    fn retry(self: Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        let Activity::Pausing(timeout) = state.activity else { return };
+        state.activity = Activity::Looking;
+        drop(state);
+        if let Some(core) = self.core.upgrade() {
+            IoLoop::of(core).remove_timeout(timeout);
+        }
+        self.look();
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        if let (Some(key), Some(core)) = (self.key.get(), self.core.upgrade()) {
+            core.forget(key);
+        }
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let activity = self.state.borrow().activity;
+        f.debug_struct("Acceptor").field("fd", &self.raw_fd()).field("activity", &activity).finish()
+    }
+}

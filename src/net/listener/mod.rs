@@ -1,0 +1,17 @@
+//! Listeners: [`TcpListener`], [`UnixListener`], and what they have in common.
+//!
+//! `acceptor` has the kernel accept, into a `queue` of its own, from which `accept` takes; when the
+//! kernel refuses, `pause` says for how long to leave it alone.
+
+mod accept;
+mod acceptor;
+mod error;
+mod pause;
+mod queue;
+mod tcp;
+mod unix;
+
+pub use accept::Incoming;
+pub use error::ListenerError;
+pub use tcp::TcpListener;
+pub use unix::UnixListener;
