@@ -1,6 +1,7 @@
 //! Streams, servers and clients, on operations that complete.
 
 mod bind;
+mod connect;
 mod context;
 mod family;
 mod listener;
@@ -8,6 +9,7 @@ mod resolver;
 mod stream;
 
 pub use bind::{BindOptions, BindUnixOptions, bind_sockets, bind_unix_socket};
+pub use connect::{TcpConnector, connect_tcp};
 pub use family::{Family, is_valid_ip};
 pub use listener::{Incoming, ListenerError, TcpListener, UnixListener};
 pub use resolver::{OverrideResolver, ResolveError, Resolver, Resolving, SystemResolver};

@@ -1,0 +1,72 @@
+//! Making connections.
+//!
+//! `attempt` is one connection to one address, `race` several of them to the addresses of a name,
+//! `connector` what goes before: the name, and the time that it all may take.
+
+mod attempt;
+mod connector;
+mod race;
+
+pub use connector::{TcpConnector, connect_tcp};
+
+use super::IoStream;
+use crate::LoopError;
+use crate::io_loop::IoLoop;
+use attempt::Attempt;
+use socket2::SockAddr;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+impl IoStream {
+    /// Connects to an address. Names are for [`connect_tcp`].
+    ///
+    /// Dropping the future gives the attempt up.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system reports, such as `ConnectionRefused`;
+    /// [`LoopError::NoCurrent`].
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, IoStream};
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let stream = io_loop.run_sync(|| IoStream::connect(address), None)??;
+    /// assert_eq!(stream.peer_addr()?, address);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn connect(address: impl Into<SocketAddr>) -> io::Result<IoStream> {
+        connect(&address.into().into()).await
+    }
+
+    /// Connects to a Unix socket. A path that begins with a zero byte is a name in the abstract
+    /// namespace.
+    ///
+    /// Dropping the future gives the attempt up.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system reports; [`LoopError::NoCurrent`].
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, IoStream};
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// # let path = std::env::temp_dir().join(format!("ringloop-connect-{}", std::process::id()));
+    /// let listener = std::os::unix::net::UnixListener::bind(&path)?;
+    /// let stream = io_loop.run_sync(|| IoStream::connect_unix(&path), None)??;
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn connect_unix(path: impl AsRef<Path>) -> io::Result<IoStream> {
+        connect(&SockAddr::unix(path)?).await
+    }
+}
+
+async fn connect(address: &SockAddr) -> io::Result<IoStream> {
+    let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
+    Attempt::new(io_loop.core(), address, None).await
+}

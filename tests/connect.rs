@@ -1,0 +1,384 @@
+//! Connections to addresses, names and paths.
+
+mod stress_support;
+
+use futures::FutureExt;
+use futures::future::join;
+use ringloop::net::{
+    Family, OverrideResolver, ResolveError, Resolver, Resolving, SystemResolver, TcpConnector,
+    TcpListener, UnixListener, connect_tcp,
+};
+use ringloop::{IoLoop, IoStream, LoopError, Panics, time};
+use socket2::{Domain, Socket, Type};
+use std::future::pending;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use stress_support::{alone, assert_open_fds, open_fds, turn};
+
+const SHORT: Duration = Duration::from_millis(2);
+
+/// Runs a test on a loop that looks names up. Threads that do so have descriptors of their own.
+fn on_loop_with_threads(test: impl FnOnce(&IoLoop)) {
+    let _alone = alone();
+    test(&IoLoop::builder().panics(Panics::Propagate).build().unwrap());
+}
+
+/// Runs a test on a loop. Nothing is left open in the end.
+fn on_loop(test: impl FnOnce(&IoLoop)) {
+    let _alone = alone();
+    drop(IoLoop::new().unwrap());
+    let before = open_fds();
+    let io_loop = IoLoop::builder().panics(Panics::Propagate).build().unwrap();
+    test(&io_loop);
+    drop(io_loop);
+    assert_open_fds(before);
+}
+
+#[track_caller]
+fn run<F, Fut>(io_loop: &IoLoop, body: F) -> Fut::Output
+where
+    F: FnOnce() -> Fut,
+    Fut: Future,
+{
+    io_loop.run_sync(body, Some(Duration::from_secs(30))).unwrap()
+}
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Where nobody listens, and nobody else can for as long as the socket lives.
+fn refusing(domain: Domain, address: SocketAddr) -> (Socket, SocketAddr) {
+    let socket = Socket::new(domain, Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+fn refusing_v4() -> (Socket, SocketAddr) {
+    refusing(Domain::IPV4, (Ipv4Addr::LOCALHOST, 0).into())
+}
+
+/// A listener whose backlog is full: what connects there waits.
+fn stuck() -> (std::net::TcpListener, Vec<Socket>, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap();
+    let fill = || {
+        let client = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+        let _ = client.connect(&address);
+        client
+    };
+    let clients = (0..4).map(|_| fill()).collect();
+    (socket.into(), clients, address.as_socket().unwrap())
+}
+
+fn has_ipv6() -> bool {
+    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+fn temporary(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("ringloop-connect-{}-{name}", std::process::id()))
+}
+
+/// Knows the addresses of every name.
+struct Fixed(Vec<SocketAddr>);
+
+impl Resolver for Fixed {
+    fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Resolving<'a> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+}
+
+fn to(addresses: &[SocketAddr]) -> TcpConnector {
+    TcpConnector::new().resolver(Fixed(addresses.to_vec()))
+}
+
+#[test]
+fn bytes_go_both_ways_over_a_connection() {
+    on_loop(|io_loop| {
+        let (listener, address) = listen();
+        run(io_loop, || async {
+            let (client, server) = join(IoStream::connect(address), listener.accept()).await;
+            let (client, server) = (client.unwrap(), server.unwrap());
+            assert_eq!(client.peer_addr().unwrap(), address);
+            assert_eq!(client.local_addr().unwrap(), server.peer_addr().unwrap());
+            client.write(&b"ping"[..]).await.unwrap();
+            assert_eq!(server.read_bytes(4).await.unwrap(), b"ping");
+            server.write(&b"pong"[..]).await.unwrap();
+            assert_eq!(client.read_bytes(4).await.unwrap(), b"pong");
+        });
+    });
+}
+
+#[test]
+fn a_refused_connection_says_so() {
+    on_loop(|io_loop| {
+        let (_socket, address) = refusing_v4();
+        let error = run(io_loop, || IoStream::connect(address)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+        let error = run(io_loop, || connect_tcp("127.0.0.1", address.port())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let message = error.to_string();
+        assert!(message.contains("127.0.0.1") && message.contains(&address.port().to_string()));
+        let cause = error.get_ref().unwrap().source().unwrap();
+        let cause: &io::Error = cause.downcast_ref().unwrap();
+        assert_eq!(cause.raw_os_error(), Some(libc::ECONNREFUSED));
+    });
+}
+
+#[test]
+fn an_attempt_that_is_dropped_closes_its_socket() {
+    on_loop(|io_loop| {
+        let (_listener, _clients, address) = stuck();
+        let before = open_fds();
+        // Never polled, polled, and on its way in the kernel.
+        drop(IoStream::connect(address));
+        assert!(IoStream::connect(address).now_or_never().is_none());
+        assert_open_fds(before);
+        run(io_loop, || async {
+            time::timeout(SHORT, IoStream::connect(address)).await.unwrap_err();
+        });
+        turn(io_loop);
+        assert_open_fds(before);
+    });
+}
+
+#[test]
+fn a_connection_that_is_made_and_not_taken_is_closed() {
+    on_loop(|io_loop| {
+        let (listener, address) = listen();
+        run(io_loop, || async {
+            let mut connect = Box::pin(IoStream::connect(address));
+            assert!(futures::poll!(&mut connect).is_pending());
+            let server = listener.accept().await.unwrap();
+            drop(connect);
+            assert_eq!(server.read_partial(1).await.unwrap(), b"");
+        });
+    });
+}
+
+#[test]
+fn closing_the_loop_gives_up_what_is_on_its_way() {
+    let _alone = alone();
+    let (_listener, _clients, address) = stuck();
+    let before = open_fds();
+    let io_loop = IoLoop::builder().panics(Panics::Propagate).build().unwrap();
+    let task = io_loop.spawn(IoStream::connect(address));
+    turn(&io_loop);
+    turn(&io_loop);
+    io_loop.close(false).unwrap();
+    assert!(task.now_or_never().unwrap().unwrap_err().is_closed());
+    drop(io_loop);
+    assert_open_fds(before);
+}
+
+#[test]
+fn connecting_needs_a_loop() {
+    let _alone = alone();
+    IoLoop::clear_current();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let error = IoStream::connect(address).now_or_never().unwrap().unwrap_err();
+    assert_eq!(LoopError::of(&error), Some(&LoopError::NoCurrent));
+    let error = connect_tcp("127.0.0.1", 9).now_or_never().unwrap().unwrap_err();
+    assert_eq!(LoopError::of(&error), Some(&LoopError::NoCurrent));
+}
+
+#[test]
+fn unix_sockets_are_connected_to_by_path_and_by_abstract_name() {
+    on_loop(|io_loop| {
+        let path = temporary("unix");
+        let name = format!("\0ringloop-connect-{}", std::process::id());
+        for path in [path.as_path(), name.as_ref()] {
+            let listener = UnixListener::bind(path).unwrap();
+            run(io_loop, || async {
+                let connect = IoStream::connect_unix(path);
+                let (client, server) = join(connect, listener.accept()).await;
+                client.unwrap().write(&b"hello"[..]).await.unwrap();
+                assert_eq!(server.unwrap().read_bytes(5).await.unwrap(), b"hello");
+            });
+        }
+        let error = run(io_loop, || IoStream::connect_unix(&path)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        std::fs::remove_file(&path).unwrap();
+        let error = run(io_loop, || IoStream::connect_unix(&path)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_unix_connection_waits_for_room_in_the_backlog() {
+    on_loop(|io_loop| {
+        let path = temporary("backlog");
+        let options = ringloop::net::BindUnixOptions::new().backlog(0);
+        let socket = ringloop::net::bind_unix_socket(&path, &options).unwrap();
+        let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let listener = UnixListener::from_std(socket).unwrap();
+        run(io_loop, || async {
+            let connect = IoStream::connect_unix(&path);
+            let serve = async {
+                time::sleep(SHORT).await;
+                Ok((listener.accept().await?, listener.accept().await?))
+            };
+            let (client, _servers) = futures::future::try_join(connect, serve).await.unwrap();
+            assert!(client.local_addr().is_err());
+        });
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
+#[test]
+fn the_next_address_is_tried_when_one_refuses() {
+    on_loop(|io_loop| {
+        let (_socket, refused) = refusing_v4();
+        let (_listener, address) = listen();
+        let stream = run(io_loop, || async { to(&[refused, address]).connect("x", 1).await });
+        assert_eq!(stream.unwrap().peer_addr().unwrap(), address);
+    });
+}
+
+#[test]
+fn the_other_family_is_tried_at_once_when_one_refuses() {
+    on_loop(|io_loop| {
+        if !has_ipv6() {
+            return;
+        }
+        let (_listener, address) = listen();
+        let (_socket, refused) = refusing(Domain::IPV6, (Ipv6Addr::LOCALHOST, 0).into());
+        let before = io_loop.metrics().timeouts;
+        let stream = run(io_loop, || async { to(&[refused, address]).connect("x", 1).await });
+        assert_eq!(stream.unwrap().peer_addr().unwrap(), address);
+        assert_eq!(io_loop.metrics().timeouts, before, "it waited for the head start to end");
+    });
+}
+
+#[test]
+fn the_other_family_wins_when_the_first_gives_no_answer_and_its_attempt_is_given_up() {
+    on_loop(|io_loop| {
+        let Ok(listener) = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
+        let address = listener.local_addr().unwrap();
+        let (_stuck, _clients, silent) = stuck();
+        let before = open_fds();
+        let stream = run(io_loop, || async { to(&[silent, address]).connect("x", 1).await });
+        let stream = stream.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        turn(io_loop);
+        drop(stream);
+        assert_open_fds(before);
+    });
+}
+
+#[test]
+fn the_time_given_covers_the_lookup_and_the_connection() {
+    struct Slow;
+    impl Resolver for Slow {
+        fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Resolving<'a> {
+            Box::pin(pending())
+        }
+    }
+    on_loop(|io_loop| {
+        let (_stuck, _clients, silent) = stuck();
+        let before = open_fds();
+        let connector = to(&[silent]).timeout(SHORT);
+        let error = run(io_loop, || connector.connect("silent", 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.to_string().contains("silent"), "{error}");
+        let connector = TcpConnector::new().resolver(Slow).timeout(SHORT);
+        let error = run(io_loop, || connector.connect("slow", 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        turn(io_loop);
+        assert_open_fds(before);
+        assert_eq!(io_loop.metrics().timeouts_pending, 0);
+    });
+}
+
+#[test]
+fn a_connection_leaves_from_the_source_that_was_asked_for() {
+    on_loop(|io_loop| {
+        let (_listener, address) = listen();
+        let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
+        let connector = TcpConnector::new().source(source);
+        let stream = run(io_loop, || connector.connect("127.0.0.1", address.port())).unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), source.ip());
+        let (free, source) = refusing_v4();
+        drop(free);
+        let connector = TcpConnector::new().source(source);
+        let stream = run(io_loop, || connector.connect("127.0.0.1", address.port())).unwrap();
+        assert_eq!(stream.local_addr().unwrap(), source);
+    });
+}
+
+#[test]
+fn a_source_that_is_not_this_machines_is_an_error() {
+    on_loop(|io_loop| {
+        let (_listener, address) = listen();
+        let connector = TcpConnector::new().source("192.0.2.1:0".parse().unwrap());
+        let error = run(io_loop, || connector.connect("127.0.0.1", address.port())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    });
+}
+
+#[test]
+fn only_addresses_of_the_family_asked_for_are_tried() {
+    on_loop(|io_loop| {
+        let (_listener, address) = listen();
+        let other = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+        let connector = to(&[other, address]).family(Family::V4);
+        let stream = run(io_loop, || connector.connect("x", 1)).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        let connector = to(&[address]).family(Family::V6);
+        let error = run(io_loop, || connector.connect("x", 1)).unwrap_err();
+        assert_eq!(ResolveError::of(&error).unwrap().host(), "x");
+        let source = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+        let connector = to(&[address]).source(source);
+        let error = run(io_loop, || connector.connect("x", 1)).unwrap_err();
+        assert!(ResolveError::of(&error).is_some());
+    });
+}
+
+#[test]
+fn a_name_without_an_address_is_named_with_what_the_resolver_says() {
+    on_loop_with_threads(|io_loop| {
+        let error = run(io_loop, || connect_tcp("an impossible name", 80)).unwrap_err();
+        let resolve = ResolveError::of(&error).unwrap();
+        assert_eq!(resolve.host(), "an impossible name");
+        assert!(!resolve.reason().is_empty());
+        assert!(error.to_string().contains(resolve.reason()), "{error}");
+        let connector = to(&[]);
+        let nothing = run(io_loop, || connector.connect("nowhere", 80)).unwrap_err();
+        assert_eq!(ResolveError::of(&nothing).unwrap().host(), "nowhere");
+    });
+}
+
+#[test]
+fn localhost_is_resolved_without_holding_the_loop() {
+    on_loop_with_threads(|io_loop| {
+        let found = run(io_loop, || SystemResolver.resolve("localhost", 80)).unwrap();
+        assert!(!found.is_empty());
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
+        // By another thread, or it would be there at once.
+        assert!(SystemResolver.resolve("localhost", 80).now_or_never().is_none());
+        // A literal needs no thread.
+        let literal = SystemResolver.resolve("::1", 80).now_or_never().unwrap().unwrap();
+        assert_eq!(literal, ["[::1]:80".parse().unwrap()]);
+    });
+}
+
+#[test]
+fn names_and_ports_are_overridden_the_more_specific_first() {
+    on_loop(|io_loop| {
+        let resolver = OverrideResolver::new(SystemResolver)
+            .host("a.example", "127.0.0.1")
+            .host_port(("a.example", 443), ("127.0.0.2", 1443));
+        let resolve =
+            |host, port| run(io_loop, || resolver.resolve(host, port)).unwrap()[0].to_string();
+        assert_eq!(resolve("a.example", 80), "127.0.0.1:80");
+        assert_eq!(resolve("a.example", 443), "127.0.0.2:1443");
+        assert_eq!(resolve("127.0.0.3", 443), "127.0.0.3:443");
+    });
+}
