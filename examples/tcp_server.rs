@@ -10,27 +10,19 @@
 //!
 //! Ctrl-C stops it.
 
-mod accept;
-
-use accept::Acceptor;
-use ringloop::{Events, IoLoop};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use ringloop::net::TcpServer;
+use ringloop::{IoLoop, IoStream};
+use std::io::{self, Write};
+use std::net::TcpListener;
 
 /// Who says more than this is not listened to any longer.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8888".to_owned());
-    let listener = TcpListener::bind(&address)?;
-    println!("listening on {}", listener.local_addr()?);
-
     let io_loop = IoLoop::new()?;
-    Acceptor::new(listener, |stream, peer| {
-        if let Err(error) = serve(stream, peer) {
-            eprintln!("{peer}: {error}");
-        }
-    })?;
+    let server = TcpServer::builder().add_socket(TcpListener::bind(address)?).serve(handle)?;
+    println!("listening on {}", server.local_addrs()[0]);
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
@@ -40,48 +32,12 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a connection to its end, then prints what was read.
-fn serve(stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
-    let mut message = Vec::new();
-    IoLoop::current().add_handler(stream, Events::READ, move |stream, _events| {
-        let outcome = match read_some(stream, &mut message) {
-            Ok(Progress::More) => return,
-            Ok(Progress::End) => Ok(()),
-            Err(error) => Err(error),
-        };
-        IoLoop::current().remove_handler(stream);
-        match outcome {
-            Ok(()) => print_message(peer, &message),
-            Err(error) => eprintln!("{peer}: {error}"),
-        }
-    })?;
-    Ok(())
-}
-
-enum Progress {
-    More,
-    End,
-}
-
-/// One read per turn: a fast client does not keep the others waiting.
-fn read_some(stream: &mut TcpStream, message: &mut Vec<u8>) -> io::Result<Progress> {
-    let mut buffer = [0; 16 * 1024];
-    match stream.read(&mut buffer) {
-        Ok(0) => Ok(Progress::End),
-        Ok(length) if message.len() + length > LONGEST_MESSAGE => {
-            Err(io::Error::other("the message is too long"))
-        }
-        Ok(length) => {
-            message.extend_from_slice(&buffer[..length]);
-            Ok(Progress::More)
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::More),
-        Err(error) => Err(error),
-    }
-}
-
-fn print_message(peer: SocketAddr, message: &[u8]) {
-    let text = String::from_utf8_lossy(message);
+/// Reads a connection to its end, then prints what was read. An error is reported by the loop.
+async fn handle(stream: IoStream) -> io::Result<()> {
+    let peer = stream.peer_addr()?;
+    let message = stream.read_until_close(LONGEST_MESSAGE).await?;
+    let text = String::from_utf8_lossy(&message);
     // A closed standard output is no reason to stop serving.
     let _ = writeln!(io::stdout(), "{peer}: {}", text.trim_end());
+    Ok(())
 }

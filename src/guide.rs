@@ -215,3 +215,11 @@
 //! | `set_blocking_log_threshold` | [`Builder::slow_callback`](crate::Builder::slow_callback) |
 //! | `callback_time` in milliseconds | a `Duration`, as everywhere |
 //! | `fd.close()` after `remove_handler` | dropped with the handler, if the loop owns it |
+//! | `TCPServer.handle_stream` | the closure of [`serve`](crate::net::TcpServerBuilder::serve) |
+//! | `TCPServer.stop` | [`TcpServer::stop`](crate::net::TcpServer::stop), or [`shutdown`](crate::net::TcpServer::shutdown), which waits |
+//! | `TCPClient.connect` | [`connect_tcp`](crate::net::connect_tcp); its time limit covers the lookup, too |
+//! | `IOStream.connect` with a name | an address only: a lookup would hold the loop up |
+//! | `netutil.bind_sockets`, `bind_unix_socket`, `is_valid_ip` | [`net`](crate::net) has them; a socket that somebody listens at is left alone |
+//! | `add_accept_handler` | [`TcpListener::accept`](crate::net::TcpListener::accept), and [`UnixListener::accept`](crate::net::UnixListener::accept) |
+//! | `Resolver.configure` | [`TcpConnector::resolver`](crate::net::TcpConnector::resolver) |
+//! | `OverrideResolver` | [`OverrideResolver`](crate::net::OverrideResolver), by name, or by name and port |

@@ -111,6 +111,24 @@
 //! `async-channel`, `async-lock`, `event-listener`, `futures`. The [`guide`] shows what to use for
 //! what there is in Tornado.
 //!
+//! **Servers.** In [`net`] there are streams, which receive and send by themselves, servers that run a
+//! task for each connection, and clients.
+//!
+//! ```
+//! use ringloop::IoLoop;
+//! use ringloop::net::TcpServer;
+//!
+//! let io_loop = IoLoop::new()?;
+//! let server = TcpServer::builder().listen("localhost", 0).serve(|stream| async move {
+//!     let line = stream.read_until(b"\n", 1024).await?;
+//!     stream.write(line).await
+//! })?;
+//! println!("listening on {:?}", server.local_addrs());
+//! # io_loop.add_callback(|| IoLoop::current().stop());
+//! io_loop.start()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
 //! **Tests.** A loop with [virtual time](Builder::virtual_time) waits for nothing but what is really
 //! under way: its clock jumps to the next deadline. So what takes hours is tested in milliseconds, and to
 //! the nanosecond.

@@ -14,6 +14,9 @@ use stress_support::{raise_fd_limit, watchdog};
 
 const CLIENTS: usize = 500;
 
+/// The same server, on streams and with a handler.
+const ECHO_SERVERS: [&str; 2] = ["echo_server", "handler_echo"];
+
 /// An example's executable: a neighbour of this test's.
 fn example(name: &str) -> Command {
     watchdog();
@@ -35,9 +38,13 @@ struct Server {
 
 impl Server {
     fn start(name: &str) -> Server {
+        Server::start_with(name, &[])
+    }
+
+    fn start_with(name: &str, more: &[&str]) -> Server {
         raise_fd_limit();
         let mut command = example(name);
-        command.arg("127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg("127.0.0.1:0").args(more).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
@@ -141,7 +148,11 @@ fn assert_echoes(stream: &mut TcpStream, line: &str) {
 
 #[test]
 fn the_echo_server_serves_500_clients_with_resets_and_half_closes_among_them() {
-    let server = Server::start("echo_server");
+    ECHO_SERVERS.into_iter().for_each(serve_500_clients);
+}
+
+fn serve_500_clients(name: &str) {
+    let server = Server::start(name);
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
     for round in 0..4 {
         let line = |number: usize| format!("{round}: client {number}\n").repeat(1 + number % 50);
@@ -208,9 +219,13 @@ fn send_without_reading(mut stream: TcpStream, text: &[u8]) -> TcpStream {
 
 #[test]
 fn the_echo_server_waits_for_slow_readers_and_keeps_nothing_but_what_it_read_last() {
+    ECHO_SERVERS.into_iter().for_each(wait_for_slow_readers);
+}
+
+fn wait_for_slow_readers(name: &str) {
     const SLOW: usize = 3;
     const LENGTH: usize = 24 << 20;
-    let server = Server::start("echo_server");
+    let server = Server::start(name);
     let mut random = fastrand::Rng::with_seed(3);
     let text: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(LENGTH).collect();
     thread::scope(|scope| {
@@ -230,7 +245,11 @@ fn the_echo_server_waits_for_slow_readers_and_keeps_nothing_but_what_it_read_las
 
 #[test]
 fn the_echo_server_survives_slow_readers_that_reset() {
-    let server = Server::start("echo_server");
+    ECHO_SERVERS.into_iter().for_each(survive_slow_readers_that_reset);
+}
+
+fn survive_slow_readers_that_reset(name: &str) {
+    let server = Server::start(name);
     for _ in 0..20 {
         let mut stream = server.connect();
         stream.set_nonblocking(true).unwrap();
@@ -299,7 +318,7 @@ fn the_tcp_server_hangs_up_on_who_says_too_much_and_serves_the_others() {
 
 #[test]
 fn control_c_ends_a_server_with_clients_and_frees_its_port_at_once() {
-    for name in ["echo_server", "tcp_server"] {
+    for name in ["echo_server", "handler_echo", "tcp_server", "chat"] {
         let server = Server::start(name);
         let clients: Vec<_> = (0..50).map(|_| server.connect()).collect();
         // One that has come and gone: the server is past its start.
@@ -312,6 +331,122 @@ fn control_c_ends_a_server_with_clients_and_frees_its_port_at_once() {
         clients.into_iter().for_each(assert_at_end);
         drop(std::net::TcpListener::bind(address).expect("the port is free"));
     }
+}
+
+#[test]
+fn the_proxy_hands_on_both_ways_with_half_closes_and_back_pressure() {
+    // More than all the kernel's buffers on the way.
+    const LENGTH: usize = 96 << 20;
+    let echo = Server::start("echo_server");
+    let proxy = Server::start_with("proxy", &[&echo.address.to_string()]);
+    let mut clients: Vec<_> = (0..100).map(|_| proxy.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_echoes(client, &format!("client {number}\n"));
+    }
+    for (number, mut client) in clients.into_iter().enumerate() {
+        match number % 3 {
+            0 => drop(client),
+            1 => reset(client),
+            _ => {
+                client.write_all(b"the last word").unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).unwrap();
+                assert_eq!(answer, "the last word");
+            }
+        }
+    }
+    let text: Vec<u8> = (0..LENGTH).map(|number| ((number * number) >> 7) as u8).collect();
+    assert_at_end(send_without_reading(proxy.connect(), &text));
+    let memory = proxy.peak_memory();
+    assert!(memory < 24 * 1024, "{memory} KiB");
+    proxy.wait_until_idle();
+    echo.wait_until_idle();
+    proxy.stop();
+    echo.stop();
+}
+
+#[test]
+fn the_proxy_hangs_up_when_there_is_nobody_to_talk_to_and_goes_on() {
+    let echo = Server::start("echo_server");
+    let address = echo.address;
+    let proxy = Server::start_with("proxy", &[&address.to_string()]);
+    assert_echoes(&mut proxy.connect(), "hello\n");
+    echo.stop();
+    assert_at_end(proxy.connect());
+    assert_at_end(proxy.connect());
+    proxy.stop();
+}
+
+fn read_line(client: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn the_chat_tells_everybody_but_the_one_who_speaks_and_shows_the_deaf_the_door() {
+    const LINE: usize = 32 * 1024;
+    let chat = Server::start("chat");
+    let mut speaker = chat.connect();
+    let speaks = speaker.local_addr().unwrap();
+    let mut listener = BufReader::new(chat.connect());
+    let listens = listener.get_ref().local_addr().unwrap();
+    let deaf = chat.connect();
+    let is_deaf = deaf.local_addr().unwrap();
+    for _ in 0..3 {
+        assert!(chat.lines.recv().unwrap().ends_with(" joins"));
+    }
+    speaker.write_all(b"hello\n").unwrap();
+    assert_eq!(read_line(&mut listener), format!("{speaks}: hello\n"));
+    writeln!(listener.get_ref(), "hi").unwrap();
+    let mut speaker = BufReader::new(speaker);
+    assert_eq!(read_line(&mut speaker), format!("{listens}: hi\n"));
+    // More than the kernel keeps for somebody who does not listen.
+    let line = "x".repeat(LINE);
+    let mut lines = 0;
+    while chat.lines.try_recv().is_err() {
+        writeln!(speaker.get_ref(), "{line}").unwrap();
+        assert_eq!(read_line(&mut listener).trim_end(), format!("{speaks}: {line}"));
+        lines += 1;
+        assert!(lines < 4096, "the deaf one is still there");
+    }
+    assert_eq!(chat.lines.recv().unwrap(), format!("{is_deaf} leaves"));
+    assert!(chat.peak_memory() < 64 * 1024);
+    writeln!(speaker.get_ref(), "bye").unwrap();
+    assert_eq!(read_line(&mut listener), format!("{speaks}: bye\n"));
+    drop(deaf);
+    assert_eq!(chat.stop(), Vec::<String>::new());
+}
+
+#[test]
+fn the_line_client_prints_the_answers_and_what_keeps_it_from_getting_any() {
+    let echo = Server::start("echo_server");
+    let mut command = example("line_client");
+    command.arg(echo.address.to_string());
+    let client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut client = client.unwrap();
+    client.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
+    let Output { status, stdout, .. } = client.wait_with_output().unwrap();
+    assert!(status.success(), "{status}");
+    let expected = format!("connected to {}\none\ntwo\n", echo.address);
+    assert_eq!(String::from_utf8(stdout).unwrap(), expected);
+    let address = echo.address.to_string();
+    echo.stop();
+    let refused = example("line_client").arg(&address).stdin(Stdio::null()).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && message.contains("ConnectionRefused"), "{message}");
+    // One that says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = example("line_client");
+    command.arg(silent.local_addr().unwrap().to_string());
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut client = command.spawn().unwrap();
+    client.stdin.as_mut().unwrap().write_all(b"anybody?\n").unwrap();
+    let (_connection, _) = silent.accept().unwrap();
+    let Output { status, stderr, .. } = client.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&stderr);
+    assert!(!status.success() && message.contains("TimedOut"), "{message}");
 }
 
 fn run(name: &str) -> String {

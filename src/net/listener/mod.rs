@@ -15,3 +15,6 @@ pub use accept::Incoming;
 pub use error::ListenerError;
 pub use tcp::TcpListener;
 pub use unix::UnixListener;
+
+pub(super) use accept::Accept;
+pub(super) use acceptor::Acceptor;

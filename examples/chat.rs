@@ -1,0 +1,86 @@
+//! A chat: what one says, all others hear.
+//!
+//! Start it, with an address or without:
+//!
+//!     cargo run --release --example chat [127.0.0.1:7788]
+//!
+//! and join from two terminals or more:
+//!
+//!     nc 127.0.0.1 7788
+//!
+//! A line is in memory once, however many hear it. Who does not listen for too long is shown the
+//! door, instead of filling the server's memory, or holding up the rest. Ctrl-C stops it.
+
+use ringloop::net::TcpServer;
+use ringloop::{IoLoop, IoStream};
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+
+const LONGEST_LINE: usize = 64 * 1024;
+/// What may wait for somebody who does not listen, beyond what the kernel keeps.
+const MOST_UNHEARD: usize = 1 << 20;
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7788".to_owned());
+    let io_loop = IoLoop::new()?;
+    let room = Rc::new(Room::default());
+    let server = TcpServer::builder()
+        .add_socket(TcpListener::bind(address)?)
+        .serve(move |stream| take_part(room.clone(), Rc::new(stream)))?;
+    println!("listening on {}", server.local_addrs()[0]);
+
+    let handle = io_loop.handle();
+    ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
+    io_loop.start()?;
+    io_loop.close(false)?;
+    println!("stopped");
+    Ok(())
+}
+
+/// Who is there.
+#[derive(Default)]
+struct Room {
+    members: RefCell<Vec<(SocketAddr, Rc<IoStream>)>>,
+}
+
+impl Room {
+    /// Queues a line for everybody else, and waits for nobody.
+    fn say(&self, from: SocketAddr, line: &[u8]) {
+        let line: Arc<[u8]> = [from.to_string().as_bytes(), b": ", line].concat().into();
+        self.members.borrow_mut().retain(|(member, stream)| {
+            let hears = *member == from || stream.write(line.clone()).queued().is_ok();
+            if !hears {
+                log(&format!("{member} is too slow"));
+                // Its task finds out, and leaves.
+                stream.close();
+            }
+            hears
+        });
+    }
+
+    fn leave(&self, who: SocketAddr) {
+        self.members.borrow_mut().retain(|(member, _)| *member != who);
+        log(&format!("{who} leaves"));
+    }
+}
+
+async fn take_part(room: Rc<Room>, stream: Rc<IoStream>) -> io::Result<()> {
+    let who = stream.peer_addr()?;
+    stream.set_max_write_buffer_size(MOST_UNHEARD);
+    log(&format!("{who} joins"));
+    room.members.borrow_mut().push((who, stream.clone()));
+    // Until the end of the connection, or a line that is too long.
+    while let Ok(line) = stream.read_until(b"\n", LONGEST_LINE).await {
+        room.say(who, &line);
+    }
+    room.leave(who);
+    Ok(())
+}
+
+fn log(line: &str) {
+    // A closed standard output is no reason to stop.
+    let _ = writeln!(io::stdout(), "{line}");
+}

@@ -1,0 +1,67 @@
+//! A proxy: what clients send goes to another server, and what that answers comes back.
+//!
+//! Start something to talk to, and the proxy with its own address and the other one's:
+//!
+//!     cargo run --release --example echo_server &
+//!     cargo run --release --example proxy [127.0.0.1:7000 [localhost:7777]]
+//!
+//! and talk to the proxy from another terminal:
+//!
+//!     bash -c 'exec 3<>/dev/tcp/127.0.0.1/7000; echo hello >&3; head -n 1 <&3'
+//!
+//! Bytes are handed on in the buffers that the kernel received them into. Whoever does not read
+//! holds the other side up, and nobody else. Ctrl-C stops it.
+
+use futures::future::{TryFutureExt, try_join};
+use ringloop::net::{TcpConnector, TcpServer};
+use ringloop::{IoLoop, IoStream};
+use std::io;
+use std::net::{Shutdown, TcpListener};
+use std::time::Duration;
+
+/// For the other server to take the connection.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() -> io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7000".to_owned());
+    let target = arguments.next().unwrap_or_else(|| "localhost:7777".to_owned());
+    let (host, port) = split(&target)?;
+
+    let io_loop = IoLoop::new()?;
+    let server = TcpServer::builder()
+        .add_socket(TcpListener::bind(address)?)
+        .serve(move |client| relay(client, host.clone(), port))?;
+    println!("listening on {}", server.local_addrs()[0]);
+
+    let handle = io_loop.handle();
+    ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
+    io_loop.start()?;
+    io_loop.close(false)?;
+    println!("stopped");
+    Ok(())
+}
+
+fn split(target: &str) -> io::Result<(String, u16)> {
+    let parts = target.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = parts.ok_or_else(|| io::Error::other(format!("{target}: no port")))?;
+    Ok((host.to_owned(), port))
+}
+
+/// Both ways at the same time, until both are at their end, or one has failed.
+async fn relay(client: IoStream, host: String, port: u16) -> io::Result<()> {
+    let server = TcpConnector::new().timeout(PATIENCE).connect(&host, port).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    // A connection that breaks off is none of the proxy's errors.
+    let both = try_join(copy(&client, &server), copy(&server, &client));
+    both.map_ok(drop).or_else(|_| async { Ok(()) }).await
+}
+
+async fn copy(from: &IoStream, to: &IoStream) -> io::Result<()> {
+    while let Some(piece) = from.chunk().await? {
+        to.write(piece).await?;
+    }
+    to.shutdown(Shutdown::Write);
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! [`TcpServerBuilder`].
+
+use super::connections::Connections;
+use super::{Shared, TcpServer};
+use crate::LoopError;
+use crate::io_loop::{Core, IoLoop};
+use crate::net::bind::{BindOptions, bind_sockets};
+use crate::net::context::context;
+use crate::net::listener::{Accept, Acceptor};
+use crate::net::{Family, IoStream, ListenerError};
+use crate::task::Source;
+use crate::task::body::Failure;
+use crate::task::outcome::Outcome;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::panic::Location;
+use std::rc::{Rc, Weak};
+
+/// Connections accepted ahead of their handlers, per socket.
+const AHEAD: usize = 128;
+
+/// Settings of a server to be; made by [`TcpServer::builder`].
+///
+/// ```
+/// use ringloop::IoLoop;
+/// use ringloop::net::{BindUnixOptions, TcpServer, bind_unix_socket};
+///
+/// let io_loop = IoLoop::new()?;
+/// # let path = std::env::temp_dir().join(format!("ringloop-server-{}", std::process::id()));
+/// let server = TcpServer::builder()
+///     .listen("localhost", 0) // every address that it has
+///     .add_unix_socket(bind_unix_socket(&path, &BindUnixOptions::new())?)
+///     .max_connections(10_000)
+///     .serve(|stream| async move { stream.write(&b"hello\n"[..]).await })?;
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use = "a builder does nothing before it serves"]
+pub struct TcpServerBuilder {
+    places: Vec<Place>,
+    options: BindOptions,
+    max_connections: usize,
+}
+
+/// Where to listen.
+enum Place {
+    Host(String, u16),
+    Socket(TcpListener),
+    Unix(UnixListener),
+}
+
+impl TcpServerBuilder {
+    pub(super) fn new() -> TcpServerBuilder {
+        TcpServerBuilder {
+            places: Vec::new(),
+            options: BindOptions::new(),
+            max_connections: usize::MAX,
+        }
+    }
+
+    /// Listens at all addresses of a name, or at a literal one, or with `""` at all of this machine's,
+    /// as [`bind_sockets`] does. May be called more than once. Names are looked up by
+    /// [`serve`](Self::serve).
+    pub fn listen(mut self, host: &str, port: u16) -> TcpServerBuilder {
+        self.places.push(Place::Host(host.to_owned(), port));
+        self
+    }
+
+    /// Uses a socket that listens already: inherited, of another server's, or of
+    /// [`bind_sockets`].
+    pub fn add_socket(mut self, listener: TcpListener) -> TcpServerBuilder {
+        self.places.push(Place::Socket(listener));
+        self
+    }
+
+    /// Uses a Unix socket that listens already, such as one of
+    /// [`bind_unix_socket`](crate::net::bind_unix_socket).
+    pub fn add_unix_socket(mut self, listener: UnixListener) -> TcpServerBuilder {
+        self.places.push(Place::Unix(listener));
+        self
+    }
+
+    /// See [`BindOptions::backlog`].
+    pub fn backlog(mut self, connections: u32) -> TcpServerBuilder {
+        self.options = self.options.backlog(connections);
+        self
+    }
+
+    /// See [`BindOptions::reuse_port`]: with it, each of several threads or processes has a server
+    /// at the same port.
+    pub fn reuse_port(mut self, reuse_port: bool) -> TcpServerBuilder {
+        self.options = self.options.reuse_port(reuse_port);
+        self
+    }
+
+    /// Only addresses of this family. Both by default.
+    pub fn family(mut self, family: Family) -> TcpServerBuilder {
+        self.options = self.options.family(family);
+        self
+    }
+
+    /// No more connections than this at a time. The rest waits in the kernel's backlog until one of
+    /// them ends. No limit by default; 1 at least.
+    pub fn max_connections(mut self, connections: usize) -> TcpServerBuilder {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Begins to accept, on the current loop. `handler` is called for each connection, from a task
+    /// that then runs what it returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind_sockets`]: then nothing listens. `InvalidInput` if there is nowhere to listen.
+    /// [`LoopError`], if no loop is current, or it is closed.
+    #[track_caller]
+    pub fn serve<F, Fut>(self, handler: F) -> io::Result<TcpServer>
+    where
+        F: Fn(IoStream) -> Fut + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Outcome,
+    {
+        let source = Source::of::<F>(Location::caller());
+        let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
+        let core = io_loop.core();
+        let connections = Connections::new(self.max_connections);
+        let acceptors = self.acceptors()?;
+        let addresses = acceptors.iter().filter_map(|acceptor| {
+            acceptor.with_socket(|socket| socket.local_addr()).ok()?.as_socket()
+        });
+        let shared = Shared {
+            addresses: addresses.collect(),
+            acceptors: acceptors.clone(),
+            connections: connections.clone(),
+        };
+        let handler = Rc::new(handler);
+        for acceptor in acceptors {
+            let accepting = Accepting {
+                core: Rc::downgrade(core),
+                acceptor,
+                connections: connections.clone(),
+                handler: handler.clone(),
+                source,
+            };
+            drop(core.spawn(source, accepting.run(), Failure::of_outcome));
+        }
+        Ok(TcpServer { shared: Rc::new(shared) })
+    }
+
+    fn acceptors(self) -> io::Result<Vec<Rc<Acceptor>>> {
+        let mut acceptors = Vec::new();
+        for place in self.places {
+            match place {
+                Place::Host(host, port) => {
+                    for socket in bind_sockets(&host, port, &self.options)? {
+                        acceptors.push(Acceptor::new(socket.into())?);
+                    }
+                }
+                Place::Socket(socket) => acceptors.push(Acceptor::new(socket.into())?),
+                Place::Unix(socket) => acceptors.push(Acceptor::new(socket.into())?),
+            }
+        }
+        if acceptors.is_empty() {
+            let message = "a server needs a place to listen at: `listen` names one";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Ok(acceptors)
+    }
+}
+
+/// One socket of a server.
+struct Accepting<F> {
+    core: Weak<Core>,
+    acceptor: Rc<Acceptor>,
+    connections: Rc<Connections>,
+    handler: Rc<F>,
+    source: Source,
+}
+
+impl<F, Fut> Accepting<F>
+where
+    F: Fn(IoStream) -> Fut + 'static,
+    Fut: Future + 'static,
+    Fut::Output: Outcome,
+{
+    /// Accepts until the socket is closed.
+    async fn run(self) -> io::Result<()> {
+        loop {
+            if self.connections.is_limited() {
+                self.wait_for_room().await;
+            }
+            match Accept::new(&self.acceptor).await {
+                Ok(stream) => self.begin(stream),
+                Err(error) if ListenerError::of(&error).is_some() => return Ok(()),
+                Err(error) => return Err(context("cannot accept", error)),
+            }
+        }
+    }
+
+    /// Leaves connections in the backlog while there are too many.
+    async fn wait_for_room(&self) {
+        loop {
+            let room = self.connections.room();
+            self.acceptor.set_limit(room.min(AHEAD));
+            if room > 0 {
+                return;
+            }
+            self.connections.has_room().await;
+        }
+    }
+
+    fn begin(&self, stream: IoStream) {
+        if let Some(core) = self.core.upgrade() {
+            let handler = self.handler.clone();
+            self.connections.spawn(&core, self.source, move || handler(stream));
+        }
+    }
+}
+
+impl fmt::Debug for TcpServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpServerBuilder")
+            .field("options", &self.options)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
