@@ -126,6 +126,26 @@ fn above_the_mark_a_stream_stops_and_at_half_of_it_goes_on() {
 }
 
 #[test]
+fn a_stream_that_has_stopped_waits_until_half_is_read() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(1000);
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    send(&peer, [1; 2000]);
+    settle(&io_loop);
+    send(&peer, [2; 10]);
+    let received = |count| {
+        assert!(poll_and_drop(stream.read_bytes(count)).is_ready());
+        let before = io_loop.metrics().completions;
+        settle(&io_loop);
+        io_loop.metrics().completions > before
+    };
+    assert!(!received(1100));
+    assert!(!received(399));
+    assert!(received(1));
+}
+
+#[test]
 fn a_hundred_kilobytes_pass_through_a_limit_of_ten() {
     passes_through(100_000, 10_000);
 }
@@ -227,7 +247,7 @@ fn reading_does_not_begin_before_the_first_read_is_polled() {
 #[test]
 fn what_comes_while_the_loop_does_not_run_stays_in_order() {
     support::watchdog();
-    let io_loop = ringloop::IoLoop::builder().buffers(256, 100).build().unwrap();
+    let io_loop = ringloop::IoLoop::builder().buffers(1024, 100).build().unwrap();
     let (stream, peer) = stream();
     stream.set_max_buffer_size(1);
     let (other, _peer) = stream_support::stream();
@@ -236,7 +256,7 @@ fn what_comes_while_the_loop_does_not_run_stays_in_order() {
     settle(&io_loop);
     // More pieces than come in one go. The first is too much, and what follows from that must not
     // overtake the second.
-    let sent = noise(10_000, 14);
+    let sent = noise(60_000, 14);
     send(&peer, &sent);
     drop(other);
     run(&io_loop, async || assert!(stream.read_bytes(sent.len()).await.unwrap() == sent));

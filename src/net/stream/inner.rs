@@ -168,8 +168,7 @@ impl Inner {
         if incoming.is_busy() && !*waiting {
             return Poll::Ready(Err(StreamError::AlreadyReading.into()));
         }
-        let mut result = read(&mut incoming);
-        if result.is_none() {
+        let Some(result) = read(&mut incoming) else {
             incoming.set_busy();
             *waiting = true;
             let is_known = incoming.knows(context.waker());
@@ -177,14 +176,10 @@ impl Inner {
             if !is_known {
                 self.wait(context.waker());
             }
+            // If that fails on the spot, it wakes.
             self.receive();
-            incoming = self.incoming.borrow_mut();
-            if incoming.ended().is_some() {
-                // That failed on the spot.
-                result = read(&mut incoming);
-            }
-        }
-        let Some(result) = result else { return Poll::Pending };
+            return Poll::Pending;
+        };
         *waiting = false;
         let waker = incoming.finish();
         let is_low = incoming.is_low();
