@@ -12,7 +12,6 @@ use std::rc::Rc;
 ///
 /// An operation owns all memory that the kernel may touch, and lives where it was submitted until
 /// the kernel is done with it. Its descriptor belongs to its [`Owner`], which lives as long.
-#[allow(dead_code, reason = "servers and clients accept and connect")]
 pub(crate) enum Operation {
     /// Connections of a listening socket, one after the other, until cancelled.
     Accept { listener: RawFd },
@@ -39,7 +38,6 @@ pub(crate) enum StreamKind {
 pub(crate) struct PoolId(pub(crate) u16);
 
 /// What an operation has come to.
-#[allow(dead_code, reason = "servers and clients accept and connect")]
 pub(crate) enum Outcome {
     /// A connection. More may follow.
     Accepted(OwnedFd),

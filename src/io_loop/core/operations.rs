@@ -25,6 +25,7 @@ impl Core {
         let Ok(mut driver) = self.driver() else { return };
         driver.cancel(operation);
         drop(driver);
+        self.unreleased.set(true);
         if !self.running.get() {
             // No turn may ever follow. What cannot be let go of now is when the loop is closed.
             let _ = self.release();
