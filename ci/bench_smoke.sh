@@ -5,3 +5,4 @@ cd "$(dirname "$0")/.."
 
 cargo bench --locked --bench accept_storm -- --quick
 cargo bench --locked --bench timers -- --quick
+cargo bench --locked --bench tasks -- --quick

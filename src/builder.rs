@@ -106,8 +106,8 @@ impl Builder {
         self
     }
 
-    /// Is told of every callback, timeout and handler call that held the loop for longer than
-    /// `limit`, right after it ended. Off by default; costs two readings of the clock per call.
+    /// Is told of every callback, timeout, handler call and task poll that held the loop for longer
+    /// than `limit`, right after it ended. Off by default; costs two readings of the clock per call.
     ///
     /// The successor of Tornado 4's `set_blocking_log_threshold`, without its signal.
     pub fn slow_callback(

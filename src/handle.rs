@@ -154,6 +154,9 @@ impl LoopHandle {
     /// returns runs as [`IoLoop::spawn`](crate::IoLoop::spawn) says, detached. So `f` has to be
     /// [`Send`], and the future not.
     ///
+    /// What the future returns is dropped, also an error; a panic is reported. To have errors
+    /// reported, too, call [`spawn_callback`](crate::IoLoop::spawn_callback) in a posted callback.
+    ///
     /// Returns false if the loop is closed, gone, or the parent process's; `f` is dropped, here and
     /// now.
     ///

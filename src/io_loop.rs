@@ -152,7 +152,8 @@ impl IoLoop {
     }
 
     /// Runs exactly one turn, as [`start`](Self::start) does, waiting no longer than `timeout`.
-    /// `None` waits until something happens, `Duration::ZERO` not at all.
+    /// `None` waits until something happens, `Duration::ZERO` not at all. It may end early with
+    /// nothing done: many timeouts close together are sorted out shortly before they are due.
     ///
     /// # Errors
     ///

@@ -132,6 +132,19 @@ impl<T> Timeouts<T> {
         if deadlines.next().is_none() { earliest } else { Some(self.start(bucket)) }
     }
 
+    /// As `next_deadline`, but exact, and as slow as there are timeouts close together.
+    pub(crate) fn earliest(&self) -> Option<u64> {
+        let estimate = self.next_deadline()?;
+        let bucket = self.chains.first_chain(DUE);
+        let is_exact = self.chains.first(DUE).is_some() || !self.late.is_empty();
+        match bucket {
+            Some(bucket) if !is_exact && self.spreading.is_none() => {
+                self.chains.iter(bucket).map(|(_, timeout)| timeout.deadline).min()
+            }
+            _ => Some(estimate),
+        }
+    }
+
     /// Sets the timeouts due at `now` apart for `take_due`, and returns whether any wait there. If
     /// there are many, only some are, and `next_deadline` is not after `now`.
     pub(crate) fn collect_due(&mut self, now: u64) -> bool {

@@ -5,6 +5,7 @@ mod support;
 use ringloop::IoLoop;
 use std::panic::catch_unwind;
 use std::thread;
+use std::time::Duration;
 use support::{Count, new_loop, turn};
 
 /// Loops are told apart by what their `Debug` says.
@@ -137,15 +138,29 @@ fn a_loop_run_inside_another_is_current_until_it_ends() {
 }
 
 #[test]
-fn what_a_callback_makes_current_lasts_until_the_run_ends() {
+fn a_running_loop_stays_current_whatever_a_callback_makes_current() {
     let outer = new_loop();
     let other = quiet_loop();
     let count = Count::new();
-    let (made, expected) = (other.clone(), expecting(&other, &count));
+    let made = other.clone();
     outer.add_callback(move || made.make_current());
-    outer.add_callback(expected);
+    outer.add_callback(expecting(&outer, &count));
+    outer.add_callback(IoLoop::clear_current);
+    outer.add_callback(expecting(&outer, &count));
     turn(&outer);
-    assert_eq!((current(), count.get()), (Some(name(&outer)), 1));
+    assert_eq!((current(), count.get()), (Some(name(&outer)), 2));
+}
+
+#[test]
+fn a_callback_may_run_a_loop_of_its_own_and_go_on_with_the_outer_one() {
+    let outer = new_loop();
+    outer.add_callback(|| {
+        let answer = IoLoop::new().unwrap().run_sync(|| async { 42 }, None).unwrap();
+        assert_eq!(answer, 42);
+        IoLoop::current().call_later(Duration::ZERO, || IoLoop::current().stop());
+    });
+    outer.start().unwrap();
+    assert_eq!(current(), Some(name(&outer)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use ringloop::{Events, IoLoop, Job, PeriodicCallback, RunSyncError, Trigger, tim
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,50 @@ fn a_schedule_of_three_hours_takes_a_turn_for_each_deadline() {
     assert_eq!(io_loop.time(), began + 3 * HOUR);
     // Each turn waits for a deadline, and the next one, in which it is due, for the one after.
     assert_eq!(io_loop.metrics().turns, 7);
+}
+
+#[test]
+fn the_clock_jumps_to_the_earliest_of_many_deadlines_close_together() {
+    let io_loop = virtual_loop();
+    let began = io_loop.time();
+    for number in (0..20).rev() {
+        io_loop.call_at(began + 2 * HOUR + MS * number, || {});
+    }
+    long_turn(&io_loop);
+    assert_eq!(io_loop.time(), began + 2 * HOUR);
+    assert_eq!(io_loop.metrics().turns, 1);
+}
+
+/// More completions than the loop collects in a turn come before the one that counts.
+#[test]
+fn the_clock_does_not_jump_past_what_the_kernel_has_yet_to_tell() {
+    let io_loop = virtual_loop();
+    let began = io_loop.time();
+    let mut peers = Vec::new();
+    for _ in 0..200 {
+        let (stream, peer) = support::pair();
+        io_loop.add_handler(stream, Events::NONE, |_, _| {}).unwrap();
+        peers.push(peer);
+    }
+    let (stream, peer) = support::pair();
+    let called = Rc::new(Cell::new(None));
+    let when = called.clone();
+    io_loop
+        .add_handler(stream, Events::READ, move |stream, _| {
+            support::drain(stream);
+            when.set(Some(IoLoop::current().time()));
+        })
+        .unwrap();
+    let mut writer = peer.try_clone().unwrap();
+    let half_closed = peers.iter().map(|peer| peer.try_clone().unwrap()).collect::<Vec<_>>();
+    io_loop.add_callback(move || {
+        half_closed.iter().for_each(|peer| peer.shutdown(Shutdown::Write).unwrap());
+        writer.write_all(b"x").unwrap();
+    });
+    io_loop.call_later(HOUR, || IoLoop::current().stop());
+    io_loop.start().unwrap();
+    assert_eq!(called.get(), Some(began));
+    drop((peers, peer));
 }
 
 #[test]

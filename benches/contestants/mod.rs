@@ -7,6 +7,7 @@ mod epoll;
 mod mio;
 pub(crate) mod ring;
 mod ringloop;
+mod streams;
 mod table;
 
 use crate::harness::Contestant;
@@ -22,6 +23,7 @@ pub(crate) const SERVERS: &[&dyn Contestant] = &[
     &ringloop::LEVEL,
     &ringloop::EDGE,
     &mio::Mio,
+    &streams::Streams,
     &ring::COMPLETION,
 ];
 

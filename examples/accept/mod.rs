@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Acceptor {
     fd: RawFd,
     open: Rc<Cell<bool>>,
+    /// Something is short, and that has been said.
+    short: Rc<Cell<bool>>,
 }
 
 impl Acceptor {
@@ -29,7 +31,11 @@ impl Acceptor {
         mut on_connection: impl FnMut(TcpStream, SocketAddr) + 'static,
     ) -> io::Result<Acceptor> {
         listener.set_nonblocking(true)?;
-        let acceptor = Acceptor { fd: listener.as_raw_fd(), open: Rc::new(Cell::new(true)) };
+        let acceptor = Acceptor {
+            fd: listener.as_raw_fd(),
+            open: Rc::new(Cell::new(true)),
+            short: Rc::default(),
+        };
         let this = acceptor.clone();
         IoLoop::current().add_handler(listener, Events::READ, move |listener, _events| {
             this.accept_batch(listener, &mut on_connection);
@@ -56,6 +62,7 @@ impl Acceptor {
             }
             match listener.accept() {
                 Ok((stream, peer)) => {
+                    self.short.set(false);
                     if stream.set_nonblocking(true).is_ok() {
                         on_connection(stream, peer);
                     }
@@ -64,7 +71,9 @@ impl Acceptor {
                 // The client gave up while it waited in the backlog, or a signal came.
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
-                    eprintln!("cannot accept for {PAUSE:?}: {error}");
+                    if !self.short.replace(true) {
+                        eprintln!("cannot accept, trying again every {PAUSE:?}: {error}");
+                    }
                     return self.pause();
                 }
             }

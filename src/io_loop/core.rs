@@ -291,7 +291,9 @@ impl Core {
     #[cold]
     fn wait_virtually(&self, deadline: u64) -> io::Result<()> {
         self.wait_for(Wait::Poll)?;
-        if !self.batch.borrow().is_empty() || self.shared.alarm.is_notified() {
+        // What one look at the kernel has not found may still be on its way to us.
+        let quiet = self.driver()?.is_quiet() && self.batch.borrow().is_empty();
+        if !quiet || self.shared.alarm.is_notified() {
             return Ok(());
         }
         if deadline > self.clock.now() && self.clock.is_held() {
@@ -299,6 +301,13 @@ impl Core {
         }
         self.clock.move_on(deadline);
         Ok(())
+    }
+
+    /// The earliest deadline; on a real clock perhaps a time before it, at which to look again.
+    #[inline]
+    fn next_deadline(&self) -> Option<u64> {
+        let timeouts = self.timeouts.borrow();
+        if self.clock.is_virtual() { timeouts.earliest() } else { timeouts.next_deadline() }
     }
 
     fn how_long(&self, mode: Mode) -> Wait {
@@ -309,7 +318,7 @@ impl Core {
             Mode::Start => Wait::Forever,
             Mode::Turn(limit) => limit,
         };
-        match (limit, self.timeouts.borrow().next_deadline()) {
+        match (limit, self.next_deadline()) {
             (Wait::Poll, _) => Wait::Poll,
             (Wait::Until(limit), Some(deadline)) => until(limit.min(deadline)),
             (Wait::Until(limit), None) => until(limit),

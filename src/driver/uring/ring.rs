@@ -250,7 +250,7 @@ impl Ring {
                 Err(error) => match error.raw_os_error() {
                     Some(libc::ETIME) => return Ok(()),
                     Some(libc::EINTR) => self.counters.interrupts += 1,
-                    Some(libc::EAGAIN | libc::EBUSY) => return self.retry_later(),
+                    Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => return self.retry_later(),
                     _ => return Err(named(error)),
                 },
             }
@@ -422,7 +422,8 @@ impl std::fmt::Debug for Ring {
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY))
+    let errno = error.raw_os_error();
+    matches!(errno, Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM))
 }
 
 fn named(error: io::Error) -> io::Error {

@@ -144,7 +144,6 @@ fn disabled_by_sysctl() -> Option<String> {
     Some(value.trim().to_owned())
 }
 
-#[derive(Debug)]
 struct SetupError {
     error: io::Error,
     advice: &'static str,
@@ -153,6 +152,13 @@ struct SetupError {
 impl std::fmt::Display for SetupError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "io_uring_setup refused: {}: {}", self.error, self.advice)
+    }
+}
+
+/// As `Display`: it is what a program prints whose `main` returns the error.
+impl std::fmt::Debug for SetupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }
 

@@ -10,8 +10,8 @@
 //!
 //! The generation is new for every arming, so a completion of an earlier arming of the same slot,
 //! or of an earlier user of the same fd number, is recognised and dropped: one comparison of stamps
-//! tells. 28 bits come round after 268 million armings of one slot; a completion is never that late,
-//! because the kernel posts the last one of a cancelled request within the same enter.
+//! tells. 28 bits come round after 268 million armings of one slot; a completion is never that late:
+//! the kernel posts the last one of a cancelled request within the next enters.
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
