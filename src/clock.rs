@@ -58,12 +58,24 @@ struct VirtualTime {
     holds: Cell<usize>,
 }
 
+/// Pairs of readings among which the closest is looked for.
+const READINGS: usize = 5;
+
 impl Clock {
     pub(crate) fn new() -> Clock {
         // In this order: an `Instant` turned into nanoseconds comes out late by the time between
-        // the two readings, never early.
-        let instant = Instant::now();
-        Clock { instant, nanos: sys::monotonic_now(), virtual_time: None }
+        // the two readings, never early. The thread may have been kept waiting between them, so the
+        // closest of some pairs counts.
+        let pair = || {
+            let before = sys::monotonic_now();
+            let instant = Instant::now();
+            let nanos = sys::monotonic_now();
+            (nanos - before, instant, nanos)
+        };
+        let closer =
+            |one: (u64, _, _), other: (u64, _, _)| if other.0 < one.0 { other } else { one };
+        let (_, instant, nanos) = (1..READINGS).map(|_| pair()).fold(pair(), closer);
+        Clock { instant, nanos, virtual_time: None }
     }
 
     /// One that stands at the present.
