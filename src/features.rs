@@ -41,6 +41,8 @@ bitflags::bitflags! {
         const MULTISHOT_RECV = 1 << 9;
         /// Provided-buffer rings (5.19): buffers are chosen when there is data, not before.
         const BUFFER_RING = 1 << 10;
+        /// Silent sends (6.0): what is sent at once does not end the wait for what comes next.
+        const SILENT_SEND = 1 << 11;
     }
 }
 

@@ -23,7 +23,7 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::core::{Core, Nap, Starved};
+pub(crate) use self::core::{Core, Nap, Sender, Starved};
 pub(crate) use self::current::of as current_of;
 
 /// An event loop: handlers for fds, timeouts and callbacks, on one ring, for one thread.

@@ -39,7 +39,7 @@ async fn converse(workload: Workload, stream: IoStream) -> io::Result<()> {
     let (counter, message, mut bytes) = (Counter::of_this_server(), workload.message(), 0);
     while let Some(piece) = stream.chunk().await? {
         bytes += piece.len();
-        stream.write(piece).await?;
+        stream.write(piece).buffered().await?;
         counter.add((bytes / message) as u64);
         bytes %= message;
         if workload == Workload::AcceptReplyClose {

@@ -3,8 +3,10 @@
 //! `memory` holds the buffers of a pool and takes them back, `chunk` is what users see of one, `piece`
 //! may be a copy of one. `pool` knows which are free, and provides those to the kernel where it has
 //! buffer rings.
+//! `gather` is what one request sends.
 
 mod chunk;
+mod gather;
 mod memory;
 mod payload;
 mod piece;
@@ -12,6 +14,7 @@ mod pool;
 mod ring;
 
 pub use chunk::Chunk;
+pub(crate) use gather::{Gather, Rest};
 use memory::Memory;
 pub use payload::Payload;
 pub use piece::Piece;

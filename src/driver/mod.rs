@@ -38,7 +38,7 @@ use crate::features::KernelFeatures;
 use crate::handle::Shared;
 use operation::{Completed, Operation, Owner, PoolId};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -109,10 +109,12 @@ pub(crate) trait Driver {
     /// Stops watching a registered fd. True while the kernel still pins its file.
     fn remove_poll(&mut self, fd: RawFd) -> bool;
 
-    /// True if removed polls or cancelled operations may still pin their files.
+    /// True if removed polls or cancelled operations may still pin their files, or descriptors are
+    /// yet to be closed.
     fn needs_flush(&self) -> bool;
 
-    /// Makes the kernel let go of every removed poll and cancelled operation, without blocking.
+    /// Makes the kernel let go of every removed poll and cancelled operation, and close what is to
+    /// be closed, without blocking.
     /// Outcomes that this brings go to `completed`.
     fn flush(&mut self, completed: &mut Vec<Completed>) -> io::Result<()>;
 
@@ -127,6 +129,9 @@ pub(crate) trait Driver {
 
     /// Asks for an operation to end. Its last outcome tells when it has.
     fn cancel(&mut self, operation: OperationKey);
+
+    /// Closes a descriptor that no poll and no operation is on, with the next system call.
+    fn close_descriptor(&mut self, fd: OwnedFd);
 
     /// Submits what is queued, waits, and replaces `batch.ready`, which still holds what the last
     /// turn reported, with what is ready now. Adds to `batch.completed`.

@@ -1,6 +1,6 @@
 //! Operations that complete: what they ask for, and what they come to.
 
-use crate::buffer::{Chunk, Payload};
+use crate::buffer::{Chunk, Gather};
 use crate::events::Events;
 use crate::sys;
 use socket2::SockAddr;
@@ -18,8 +18,11 @@ pub(crate) enum Operation {
     /// Data of a stream, piece by piece into buffers of a pool, until the end or until cancelled.
     /// While the pool has no buffer, it waits for one, behind those that have waited for longer.
     Receive { stream: RawFd, kind: StreamKind, pool: PoolId },
-    /// All of the payload from `sent` on. Only one at a time per stream keeps the order.
-    Send { stream: RawFd, kind: StreamKind, payload: Payload, sent: usize },
+    /// All of the data from `sent` on. Only one at a time per stream keeps the order.
+    ///
+    /// If it is `awaited`, its outcome comes as soon as all is sent, else perhaps only when
+    /// something else happens. After what is `last`, the end of the stream follows at once.
+    Send { stream: RawFd, kind: StreamKind, data: Gather, sent: usize, awaited: bool, last: bool },
     /// A connection, made.
     Connect { socket: RawFd, address: Box<SockAddr> },
 }
@@ -47,8 +50,8 @@ pub(crate) enum Outcome {
     Received { chunk: Chunk, scarce: bool },
     /// No more data will follow: it is the end of the stream, or it was not to be had.
     ReceiveEnded(io::Result<()>),
-    /// The payload, and how much of it was sent. All of it, if nothing went wrong.
-    Sent { payload: Payload, sent: usize, result: io::Result<()> },
+    /// The data, and how much of it was sent. All of it, if nothing went wrong.
+    Sent { data: Gather, sent: usize, result: io::Result<()> },
     /// The connection is made, or it cannot be.
     Connected(io::Result<()>),
 }
@@ -71,7 +74,7 @@ impl Operation {
         match self {
             Operation::Accept { .. } => Outcome::AcceptEnded(result),
             Operation::Receive { .. } => Outcome::ReceiveEnded(result),
-            Operation::Send { payload, sent, .. } => Outcome::Sent { payload, sent, result },
+            Operation::Send { data, sent, .. } => Outcome::Sent { data, sent, result },
             Operation::Connect { .. } => Outcome::Connected(result),
         }
     }
@@ -84,7 +87,7 @@ impl Operation {
             Operation::Accept { .. } => Outcome::AcceptEnded(result),
             Operation::Receive { .. } => Outcome::ReceiveEnded(result),
             Operation::Send { sent, .. } => {
-                Outcome::Sent { payload: Payload::default(), sent, result }
+                Outcome::Sent { data: Gather::default(), sent, result }
             }
             Operation::Connect { .. } => Outcome::Connected(result),
         }

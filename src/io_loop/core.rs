@@ -9,6 +9,7 @@ mod sleeps;
 mod tasks;
 
 pub(crate) use self::descriptors::Starved;
+pub(crate) use self::operations::Sender;
 pub(crate) use self::sleeps::Nap;
 
 use self::tasks::EndOfTask;
@@ -90,6 +91,8 @@ pub(crate) struct Core {
     condemned: RefCell<Vec<(RawFd, Rc<dyn Handler>)>>,
     /// The kernel may pin the file of something removed, or something removed is not dropped yet.
     unreleased: Cell<bool>,
+    /// Who has something to send when the callbacks of this turn have run.
+    outbox: RefCell<Vec<Rc<dyn Sender>>>,
     /// Outcomes of operations are being told.
     delivering: Cell<bool>,
     /// Who is told when the loop is closed, if no operation of theirs tells them.
@@ -131,6 +134,7 @@ impl Core {
             batch: RefCell::new(Batch::default()),
             condemned: RefCell::new(Vec::new()),
             unreleased: Cell::new(false),
+            outbox: RefCell::default(),
             delivering: Cell::new(false),
             mourners: RefCell::default(),
             starved: RefCell::default(),
@@ -201,6 +205,7 @@ impl Core {
 
     #[inline]
     fn wait_and_dispatch(&self, mode: Mode) -> io::Result<()> {
+        self.send_all();
         // Where callbacks follow upon callbacks, this is all that there is to do.
         if self.callbacks.is_empty() || !self.is_quiet() {
             self.wait(mode)?;
@@ -351,6 +356,7 @@ impl Core {
 
     /// Makes the kernel let go of what was removed, and drops it; and so on with what that removes.
     fn release(&self) -> io::Result<()> {
+        self.send_all();
         loop {
             if self.driver()?.needs_flush() {
                 self.flush()?;
@@ -408,6 +414,7 @@ impl Core {
         if self.running.get() {
             return Err(LoopError::StillRunning.into());
         }
+        self.send_all();
         let Some(mut driver) = self.driver.take() else {
             return Ok(());
         };

@@ -55,10 +55,15 @@ pub(crate) fn poll_and_drop<F: Future>(future: F) -> Poll<F::Output> {
 
 /// Turns until the stream's kernel side has seen all there is: until a turn brings nothing.
 pub(crate) fn settle(io_loop: &IoLoop) {
+    // What is sent at once has no completion.
+    let progress = || {
+        let metrics = io_loop.metrics();
+        (metrics.submissions, metrics.completions, metrics.task_polls)
+    };
     loop {
-        let before = io_loop.metrics().completions;
+        let before = progress();
         io_loop.turn(Some(Duration::ZERO)).unwrap();
-        if io_loop.metrics().completions == before {
+        if progress() == before {
             return;
         }
     }

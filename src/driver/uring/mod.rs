@@ -23,7 +23,7 @@ use polls::Polls;
 use ring::{Completion, HeldBack, Ring};
 pub(crate) use setup::Sizes;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub(crate) struct Uring {
     polls: Polls,
     operations: Operations,
     wake: WakePoll,
+    /// Descriptors are to be closed by the next enter.
+    closing: bool,
 }
 
 impl Uring {
@@ -74,11 +76,25 @@ impl Uring {
         let mut wake = WakePoll { eventfd, stamp: Stamp::first(Kind::Wake), armed: false };
         wake.arm(&mut ring);
         let operations = Operations::new(ring.features());
-        Ok(Uring { ring, polls: Polls::new(), operations, wake })
+        Ok(Uring { ring, polls: Polls::new(), operations, wake, closing: false })
+    }
+
+    /// Submits what is queued, waits, and takes in what there is.
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.ring.submit_and_wait(wait)?;
+        self.reap();
+        self.reap_rest()?;
+        if self.ring.is_settled() {
+            self.operations.settle();
+            self.closing = false;
+        } else {
+            self.operations.settle_soon();
+        }
+        Ok(())
     }
 
     fn reap(&mut self) {
-        let Uring { ring, polls, operations, wake } = self;
+        let Uring { ring, polls, operations, wake, .. } = self;
         let (mut stale, mut wakeups) = (0, 0);
         ring.reap(
             #[inline(always)]
@@ -113,15 +129,13 @@ impl Uring {
                 break;
             }
             self.operations.arm(&mut self.ring);
-            self.ring.submit_and_wait(Wait::Poll)?;
-            self.reap();
-            self.reap_rest()?;
+            self.enter(Wait::Poll)?;
         }
         Ok(())
     }
 
     fn is_releasing(&self) -> bool {
-        self.polls.is_releasing() || self.operations.is_releasing()
+        self.closing || self.polls.is_releasing() || self.operations.is_releasing()
     }
 
     fn has_let_go(&self) -> bool {
@@ -196,6 +210,11 @@ impl Driver for Uring {
         self.operations.cancel(operation, &mut self.ring);
     }
 
+    fn close_descriptor(&mut self, fd: OwnedFd) {
+        self.closing = true;
+        self.ring.push_close(fd);
+    }
+
     fn turn(&mut self, wait: Wait, batch: &mut Batch) -> io::Result<()> {
         if !self.wake.armed {
             self.wake.arm(&mut self.ring);
@@ -206,9 +225,7 @@ impl Driver for Uring {
             self.polls.has_ready() || self.operations.is_due() || !batch.completed.is_empty();
         let wait = if is_due { Wait::Poll } else { wait };
         if wait != Wait::Poll || !self.ring.is_quiet() {
-            self.ring.submit_and_wait(wait)?;
-            self.reap();
-            self.reap_rest()?;
+            self.enter(wait)?;
         }
         self.polls.report(&mut batch.ready);
         self.operations.report(&mut batch.completed);
@@ -238,11 +255,7 @@ impl Driver for Uring {
             if self.has_let_go() || sys::monotonic_now() >= deadline {
                 break;
             }
-            if self.ring.submit_and_wait(Wait::Until(deadline)).is_err() {
-                break;
-            }
-            self.reap();
-            if self.reap_rest().is_err() {
+            if self.enter(Wait::Until(deadline)).is_err() {
                 break;
             }
         }

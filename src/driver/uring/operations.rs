@@ -14,11 +14,10 @@ use super::ring::{Completion, Ring};
 use super::token::{Kind, Stamp, Token};
 use crate::buffer::{Pool, PoolSize};
 use crate::driver::OperationKey;
-use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId};
+use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::features::KernelFeatures as Features;
 use crate::handle::Shared;
 use crate::sys;
-use io_uring::squeue;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
@@ -26,9 +25,14 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// More than this many bytes are not sent silently: until the loop hears of something else, they
+/// would take up memory.
+const LONGEST_SILENT: usize = 64 * 1024;
 /// Requests that older kernels do not have.
 pub(super) const OPTIONAL: Features =
     Features::MULTISHOT_ACCEPT.union(Features::MULTISHOT_RECV).union(Features::BUFFER_RING);
+/// What silent requests take.
+const SILENT: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
 /// Connections accepted per readiness, where there is no multishot accept: Tornado's number.
 const ACCEPTS_PER_POLL: usize = 128;
 
@@ -42,12 +46,23 @@ enum State {
     Parked,
 }
 
+/// How a request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// It is over when the enter that submits it returns, and completes only if it did not do
+    /// everything.
+    Silent,
+    /// It completes when everything is done.
+    Patient,
+}
+
 struct Slot {
     /// Names the current request.
     stamp: Stamp,
     state: State,
     /// The request is a poll.
     polling: bool,
+    effort: Effort,
     operation: Operation,
     owner: Rc<dyn Owner>,
 }
@@ -61,6 +76,10 @@ pub(super) struct Operations {
     /// What is to be told when the turn ends.
     completed: Vec<Completed>,
     cancelled: usize,
+    /// Silent requests that the next enter submits.
+    silent: Vec<(u32, Stamp)>,
+    /// Somebody waits for one of them to be done.
+    awaited: bool,
     /// There are buffers, and operations that wait for one.
     hungry: bool,
     /// Optional requests that this kernel has, as far as is known.
@@ -102,8 +121,10 @@ impl Operations {
             to_arm: Vec::new(),
             completed: Vec::new(),
             cancelled: 0,
+            silent: Vec::new(),
+            awaited: false,
             hungry: false,
-            features: features & OPTIONAL,
+            features: features & (OPTIONAL | SILENT),
             buffers_exhausted: 0,
         }
     }
@@ -132,7 +153,7 @@ impl Operations {
 
     /// Optional requests in use.
     pub(super) fn features(&self) -> Features {
-        self.features
+        self.features & OPTIONAL
     }
 
     pub(super) fn submit(
@@ -143,37 +164,93 @@ impl Operations {
     ) -> OperationKey {
         self.stamp = self.stamp.next();
         let stamp = self.stamp;
-        let slot = Slot { stamp, state: State::Armed, polling: false, operation, owner };
+        let effort = self.effort(&operation);
+        let slot = Slot { stamp, state: State::Armed, polling: false, effort, operation, owner };
         let slot = self.slots.insert(slot) as u32;
         self.request(slot, By::Request, ring);
         OperationKey { slot, generation: stamp.bits() }
     }
 
+    fn effort(&self, operation: &Operation) -> Effort {
+        match operation {
+            Operation::Send { kind: StreamKind::Socket, data, .. }
+                if self.features.contains(SILENT) && data.len() <= LONGEST_SILENT =>
+            {
+                Effort::Silent
+            }
+            _ => Effort::Patient,
+        }
+    }
+
     /// Hands a request for this slot to the kernel.
     fn request(&mut self, slot: u32, by: By, ring: &mut Ring) {
-        let request = match by {
-            By::Request => self.native(slot),
-            By::Poll => None,
-        };
+        let is_native = by == By::Request && self.is_native(slot);
         let entry = &mut self.slots[slot as usize];
         entry.state = State::Armed;
-        entry.polling = request.is_none();
-        let request = request.unwrap_or_else(|| requests::poll(&entry.operation));
+        entry.polling = !is_native;
+        let request = match is_native {
+            true => requests::native(&mut entry.operation, entry.effort, self.features),
+            false => requests::poll(&entry.operation),
+        };
+        if entry.effort == Effort::Silent {
+            self.silent.push((slot, entry.stamp));
+            self.awaited |= matches!(entry.operation, Operation::Send { awaited: true, .. });
+        }
         let token = Token::new(entry.stamp, slot);
-        // SAFETY: what the request refers to, the payload of a `Send` or the address of a
-        // `Connect`, is on the heap or static, and owned by the operation, which stays in its slot
-        // until the terminal completion; `leak` keeps what has none.
+        // SAFETY: what the request refers to, the data of a `Send` or the address of a `Connect`,
+        // is on the heap or static, and owned by the operation, which stays in its slot until the
+        // terminal completion, or, if that is skipped, until `settle` knows that the request is
+        // done; `leak` keeps what has none.
         unsafe { ring.push(request.user_data(token.bits())) };
     }
 
-    /// The request that does what a slot is for, if the kernel has one.
-    fn native(&self, slot: u32) -> Option<squeue::Entry> {
+    /// Whether the kernel has a request that does what a slot is for.
+    fn is_native(&self, slot: u32) -> bool {
         let operation = &self.slots[slot as usize].operation;
         let has_ring = match operation {
             Operation::Receive { pool, .. } => self.pools[usize::from(pool.0)].pool.has_ring(),
             _ => false,
         };
-        requests::native(operation, self.features, has_ring)
+        requests::is_native(operation, self.features, has_ring)
+    }
+
+    /// Ends what was to be done silently, and was not heard of: it is done. Only after an enter that
+    /// has taken in all requests, and all completions of which have been.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        if !self.silent.is_empty() {
+            self.settle_all();
+        }
+    }
+
+    /// It could not be told yet what is done.
+    #[cold]
+    pub(super) fn settle_soon(&mut self) {
+        self.awaited = !self.silent.is_empty();
+    }
+
+    fn settle_all(&mut self) {
+        let mut silent = std::mem::take(&mut self.silent);
+        for (slot, stamp) in silent.drain(..) {
+            let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
+            // One that was heard of has ended, or is done patiently.
+            if entry.stamp == stamp
+                && entry.effort == Effort::Silent
+                && let Operation::Send { data, sent, .. } = &mut entry.operation
+            {
+                *sent = data.len();
+                self.end(slot, Ok(()));
+            }
+        }
+        self.silent = silent;
+        self.awaited = false;
+    }
+
+    /// Nobody would hear of the end of a silent request, and somebody waits for it, or for what it
+    /// keeps.
+    fn is_awaited(&self) -> bool {
+        !self.silent.is_empty()
+            && (self.awaited || self.pools.iter().any(|pool| !pool.parked.is_empty()))
     }
 
     /// Makes the requests that are due, and gives buffers that came back to those that wait.
@@ -255,7 +332,7 @@ impl Operations {
 
     /// The next turn is due at once.
     pub(super) fn is_due(&self) -> bool {
-        self.hungry || !self.completed.is_empty()
+        self.hungry || !self.completed.is_empty() || self.is_awaited()
     }
 
     /// Moves what there is to tell to `completed`.
@@ -307,9 +384,9 @@ impl Operations {
                     return false;
                 }
             }
-            Operation::Send { payload, sent, .. } if result >= 0 => {
+            Operation::Send { data, sent, .. } if result >= 0 => {
                 *sent += result as usize;
-                if *sent >= payload.len() {
+                if *sent >= data.len() {
                     self.end(slot, Ok(()));
                     return false;
                 }
@@ -325,8 +402,13 @@ impl Operations {
 
     /// The request of an operation is over, with something left to do.
     fn finished(&mut self, slot: u32, result: i32) {
+        let entry = &mut self.slots[slot as usize];
+        let effort = std::mem::replace(&mut entry.effort, Effort::Patient);
         let entry = &self.slots[slot as usize];
-        let sequel = self.sequel(&entry.operation, -result);
+        let sequel = match (effort, -result) {
+            (Effort::Silent, libc::EAGAIN) => Sequel::Again(By::Request),
+            (_, errno) => self.sequel(&entry.operation, errno),
+        };
         if entry.state == State::Cancelled {
             return self.end(
                 slot,
@@ -386,7 +468,7 @@ impl Operations {
             return self.end(slot, cancelled());
         }
         match -result {
-            ..=0 if self.native(slot).is_some() => self.arm_later(slot, By::Request),
+            ..=0 if self.is_native(slot) => self.arm_later(slot, By::Request),
             ..=0 => self.attempt(slot),
             libc::EINTR | libc::EAGAIN | libc::ENOMEM => self.arm_later(slot, By::Poll),
             errno => self.end(slot, failure(errno)),

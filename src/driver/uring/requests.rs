@@ -1,5 +1,7 @@
 //! Operations as requests: what is handed to the kernel for each.
 
+use super::operations::Effort;
+use crate::buffer::Rest;
 use crate::driver::operation::{Operation, PoolId, StreamKind};
 use crate::features::KernelFeatures as Features;
 use crate::sys;
@@ -26,28 +28,34 @@ pub(super) fn multishot(operation: &Operation) -> Features {
     }
 }
 
-/// The request for an operation, if the kernel has one. `has_ring` tells of the pool that is
-/// received into.
-pub(super) fn native(
-    operation: &Operation,
-    features: Features,
-    has_ring: bool,
-) -> Option<squeue::Entry> {
+/// Whether the kernel has a request for an operation. `has_ring` tells of the pool that is received
+/// into.
+pub(super) fn is_native(operation: &Operation, features: Features, has_ring: bool) -> bool {
+    match operation {
+        Operation::Accept { .. } => features.contains(Features::MULTISHOT_ACCEPT),
+        Operation::Receive { .. } => has_ring,
+        Operation::Send { .. } | Operation::Connect { .. } => true,
+    }
+}
+
+/// The request for an operation that the kernel has one for.
+pub(super) fn native(operation: &mut Operation, effort: Effort, features: Features) -> squeue::Entry {
     match *operation {
         Operation::Accept { listener } => {
-            features.contains(Features::MULTISHOT_ACCEPT).then(|| {
-                opcode::AcceptMulti::new(types::Fd(listener)).flags(sys::ACCEPT_FLAGS).build()
-            })
+            opcode::AcceptMulti::new(types::Fd(listener)).flags(sys::ACCEPT_FLAGS).build()
         }
         Operation::Receive { stream, kind, pool } => {
-            has_ring.then(|| receive(types::Fd(stream), kind, pool, features))
+            receive(types::Fd(stream), kind, pool, features)
         }
-        Operation::Send { stream, kind, ref payload, sent } => {
-            Some(send(types::Fd(stream), kind, &payload[sent..]))
+        Operation::Send { stream, kind: StreamKind::Socket, ref mut data, sent, last, .. } => {
+            send(types::Fd(stream), data.rest(sent), effort, last)
+        }
+        Operation::Send { stream, kind: StreamKind::Pipe, ref mut data, sent, .. } => {
+            write(types::Fd(stream), data.rest(sent))
         }
         Operation::Connect { socket, ref address } => {
             let (pointer, length) = (address.as_ptr().cast(), address.len());
-            Some(opcode::Connect::new(types::Fd(socket), pointer, length).build())
+            opcode::Connect::new(types::Fd(socket), pointer, length).build()
         }
     }
 }
@@ -69,14 +77,38 @@ fn receive(stream: types::Fd, kind: StreamKind, pool: PoolId, features: Features
     one.flags(squeue::Flags::BUFFER_SELECT)
 }
 
-fn send(stream: types::Fd, kind: StreamKind, rest: &[u8]) -> squeue::Entry {
-    let (address, length) = (rest.as_ptr(), rest.len().min(LONGEST) as u32);
-    match kind {
-        StreamKind::Socket => {
-            // All of it, or the kernel would come back with what fits into its buffers.
-            let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-            opcode::Send::new(stream, address, length).flags(flags).build()
+fn send(stream: types::Fd, rest: Rest<'_>, effort: Effort, last: bool) -> squeue::Entry {
+    // All of it, or the kernel would come back with what fits into its buffers.
+    let mut flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+    if effort == Effort::Silent {
+        flags |= libc::MSG_DONTWAIT;
+        if last {
+            // The end of the stream goes out with it, in one segment.
+            flags |= libc::MSG_MORE;
         }
-        StreamKind::Pipe => opcode::Write::new(stream, address, length).offset(NO_OFFSET).build(),
+    }
+    let request = match rest {
+        Rest::Slice(bytes) => {
+            let length = bytes.len().min(LONGEST) as u32;
+            opcode::Send::new(stream, bytes.as_ptr(), length).flags(flags).build()
+        }
+        Rest::Message(header) => opcode::SendMsg::new(stream, header).flags(flags as u32).build(),
+    };
+    match effort {
+        Effort::Silent => request.flags(squeue::Flags::SKIP_SUCCESS),
+        Effort::Patient => request,
+    }
+}
+
+fn write(stream: types::Fd, rest: Rest<'_>) -> squeue::Entry {
+    match rest {
+        Rest::Slice(bytes) => {
+            let length = bytes.len().min(LONGEST) as u32;
+            opcode::Write::new(stream, bytes.as_ptr(), length).offset(NO_OFFSET).build()
+        }
+        Rest::Message(header) => {
+            let (slices, count) = (header.msg_iov, header.msg_iovlen as u32);
+            opcode::Writev::new(stream, slices, count).offset(NO_OFFSET).build()
+        }
     }
 }

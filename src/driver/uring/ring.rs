@@ -12,7 +12,7 @@ use crate::sys;
 use io_uring::{IoUring, opcode, squeue, types};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 const ENTER_GETEVENTS: u32 = 1 << 0;
 const ENTER_EXT_ARG: u32 = 1 << 3;
@@ -134,7 +134,16 @@ impl Ring {
         self.push_all([entry.user_data(Token::IGNORED.bits())]);
     }
 
-    /// Queues polls and cancellations, which refer to no memory.
+    /// Queues the closing of a descriptor.
+    pub(super) fn push_close(&mut self, fd: OwnedFd) {
+        let mut entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build();
+        if self.features.contains(Features::CQE_SKIP) {
+            entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        }
+        self.push_all([entry.user_data(Token::IGNORED.bits())]);
+    }
+
+    /// Queues polls, cancellations and the like, which refer to no memory.
     #[inline]
     pub(super) fn push_all(&mut self, entries: impl IntoIterator<Item = squeue::Entry>) {
         let mut entries = entries.into_iter();
@@ -296,6 +305,14 @@ impl Ring {
         let nothing_new = self.is_idle() && self.waiting.is_empty();
         let submission = self.io.submission();
         nothing_new && submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
+    }
+
+    /// True if the kernel has taken in every request, and has put every completion that was there
+    /// then into the ring.
+    #[inline]
+    pub(super) fn is_settled(&mut self) -> bool {
+        let submission = self.io.submission();
+        submission.is_empty() && !submission.cq_overflow() && self.waiting.is_empty()
     }
 
     /// What the kernel has for us that it has not put into the ring.

@@ -5,7 +5,7 @@
 
 use crate::features::KernelFeatures as Features;
 use crate::sys;
-use io_uring::IoUring;
+use io_uring::{IoUring, Probe, opcode};
 use std::io;
 use std::time::Duration;
 
@@ -89,10 +89,19 @@ fn optional(ring: &IoUring) -> Features {
     // No bit tells of these. What turns out to be missing is done without.
     features |= Features::MULTISHOT_ACCEPT | Features::MULTISHOT_RECV | Features::BUFFER_RING;
     features.set(Features::CQE_SKIP, params.is_feature_skip_cqe_on_success());
+    features.set(Features::SILENT_SEND, sends_all_or_fails(ring));
     features.set(Features::NO_IOWAIT, params.is_feature_no_iowait());
     // Absolute waits came with 6.12, as did the minimal wait that this bit announces.
     features.set(Features::ABS_TIMER, params.is_feature_min_timeout());
     features
+}
+
+/// Since 5.19, a send that is to send everything fails if it does not. No bit tells of that, but
+/// zero-copy sends came with the next version.
+fn sends_all_or_fails(ring: &IoUring) -> bool {
+    let mut probe = Probe::new();
+    let probed = ring.submitter().register_probe(&mut probe);
+    probed.is_ok() && probe.is_supported(opcode::SendZc::CODE)
 }
 
 /// What there is no doing without; all of it is in 5.13.

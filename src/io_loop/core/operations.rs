@@ -7,8 +7,14 @@ use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId};
 use crate::error::LoopError;
 use crate::fork::ForkGuard;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
+
+/// Has something to send.
+pub(crate) trait Sender {
+    /// The loop is about to wait. Called with nothing borrowed.
+    fn send_now(self: Rc<Self>, core: &Core);
+}
 
 impl Core {
     /// Starts an operation. Its owner hears of it in a later turn.
@@ -29,6 +35,41 @@ impl Core {
         if !self.running.get() {
             // No turn may ever follow. What cannot be let go of now is when the loop is closed.
             let _ = self.release();
+        }
+    }
+
+    /// Has `sender` called before the loop waits, or stops.
+    pub(crate) fn send_later(&self, sender: Rc<dyn Sender>) -> Result<(), LoopError> {
+        self.check_fork()?;
+        if self.is_closed() {
+            return Err(LoopError::Closed);
+        }
+        self.outbox.borrow_mut().push(sender);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn send_all(&self) {
+        if !self.outbox.borrow().is_empty() {
+            self.send_all_due();
+        }
+    }
+
+    fn send_all_due(&self) {
+        let mut senders = self.outbox.take();
+        while !senders.is_empty() {
+            senders.drain(..).for_each(|sender| sender.send_now(self));
+            // One that fails wakes others, who may write.
+            senders = self.outbox.replace(senders);
+        }
+    }
+
+    /// Closes what was a stream's, no later than the next wait.
+    pub(crate) fn close_descriptor(&self, fd: OwnedFd) {
+        // Who waits for a descriptor is about to be told that there is one.
+        let is_urgent = !self.running.get() || !self.starved.borrow().is_empty();
+        if !is_urgent && let Ok(mut driver) = self.driver() {
+            driver.close_descriptor(fd);
         }
     }
 

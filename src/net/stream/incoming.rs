@@ -73,6 +73,10 @@ impl Incoming {
         false
     }
 
+    pub(super) fn is_receiving(&self) -> bool {
+        self.receiving.is_some()
+    }
+
     /// The operation to cancel, if one is to be.
     pub(super) fn stop(&mut self) -> Option<OperationKey> {
         let operation = self.receiving.filter(|_| !self.stopping)?;

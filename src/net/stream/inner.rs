@@ -13,10 +13,10 @@ use super::error::{Reason, StreamError};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::waiters::{Ticket, Wakers};
-use crate::buffer::Payload;
+use crate::buffer::{Gather, Payload};
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::fork::ForkGuard;
-use crate::io_loop::Core;
+use crate::io_loop::{Core, Sender};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
@@ -26,7 +26,8 @@ use std::task::{Context, Poll, Waker};
 
 pub(crate) struct Inner {
     core: Weak<Core>,
-    fd: OwnedFd,
+    /// `None` while it is being closed.
+    fd: Option<OwnedFd>,
     kind: StreamKind,
     pool: Cell<Option<PoolId>>,
     pub(super) incoming: RefCell<Incoming>,
@@ -52,7 +53,7 @@ impl Inner {
     pub(super) fn new(core: &Rc<Core>, fd: OwnedFd, kind: StreamKind) -> Rc<Inner> {
         Rc::new(Inner {
             core: Rc::downgrade(core),
-            fd,
+            fd: Some(fd),
             kind,
             pool: Cell::new(None),
             incoming: RefCell::default(),
@@ -135,7 +136,7 @@ impl Inner {
             Some(pool) => pool,
             None => core.default_pool()?,
         };
-        let receive = Operation::Receive { stream: self.fd.as_raw_fd(), kind: self.kind, pool };
+        let receive = Operation::Receive { stream: self.as_fd().as_raw_fd(), kind: self.kind, pool };
         let operation = core.submit(receive, self.clone())?;
         self.incoming.borrow_mut().started(operation);
         Ok(())
@@ -254,22 +255,34 @@ impl Inner {
         }
     }
 
-    /// Has the kernel send what is queued, one payload at a time.
+    /// Has the kernel send what is queued, once the loop has nothing else to do: what is written
+    /// until then is sent with it.
     pub(super) fn send(self: &Rc<Self>) {
-        let Some(payload) = self.outgoing.borrow_mut().next() else { return };
-        let stream = self.fd.as_raw_fd();
-        let send = Operation::Send { stream, kind: self.kind, payload, sent: 0 };
-        let sent = match self.core() {
-            Ok(core) => core.submit(send, self.clone()).map_err(io::Error::from),
-            Err(error) => Err(error),
-        };
-        match sent {
-            Ok(operation) => self.outgoing.borrow_mut().started(operation),
-            Err(error) => {
-                self.outgoing.borrow_mut().fail((&error).into());
-                self.tell_end();
-            }
+        if !self.outgoing.borrow_mut().becomes_due() {
+            return;
         }
+        if let Err(error) = self.core().and_then(|core| Ok(core.send_later(self.clone())?)) {
+            self.sending_failed(error);
+        }
+    }
+
+    fn start_sending(self: &Rc<Self>, data: Gather, core: &Core) -> io::Result<()> {
+        let mut outgoing = self.outgoing.borrow_mut();
+        let operation = Operation::Send {
+            stream: self.as_fd().as_raw_fd(),
+            kind: self.kind,
+            data,
+            sent: 0,
+            awaited: outgoing.is_awaited(),
+            last: outgoing.is_last(),
+        };
+        outgoing.started(core.submit(operation, self.clone())?);
+        Ok(())
+    }
+
+    fn sending_failed(&self, error: io::Error) {
+        self.outgoing.borrow_mut().fail((&error).into());
+        self.tell_end();
     }
 
     /// Ends the sending side once everything is sent.
@@ -282,6 +295,17 @@ impl Inner {
         let is_due = self.outgoing.borrow_mut().take_end();
         if is_due {
             self.shut_down(Shutdown::Write);
+        }
+    }
+
+    /// As `tell_end_of_data`, for a stream that is dropped: it tells by being closed, unless futures
+    /// keep it open for a while.
+    fn tell_end_of_dropped(self: &Rc<Self>) {
+        let operations = usize::from(self.incoming.borrow().is_receiving())
+            + usize::from(self.outgoing.borrow().sending().is_some())
+            + usize::from(self.outgoing.borrow().is_due());
+        if Rc::strong_count(self) > 1 + operations {
+            self.tell_end_of_data();
         }
     }
 
@@ -324,7 +348,7 @@ impl Inner {
     pub(super) fn shut_down(&self, how: Shutdown) {
         if self.kind == StreamKind::Socket && !self.fork.is_forked() {
             // It may be down already, or never have been up.
-            let _ = socket2::SockRef::from(&self.fd).shutdown(how);
+            let _ = socket2::SockRef::from(self).shutdown(how);
         }
     }
 
@@ -359,10 +383,7 @@ impl Inner {
             incoming.abandon();
         }
         self.outgoing.borrow_mut().end();
-        if Rc::strong_count(self) > 1 {
-            // Futures or an operation keep the descriptor open for a while.
-            self.tell_end_of_data();
-        }
+        self.tell_end_of_dropped();
         self.stop_receiving();
         self.tell_end();
     }
@@ -394,7 +415,7 @@ impl Owner for Inner {
                     false => self.tell_end(),
                 }
             }
-            Outcome::Sent { payload, sent, result } => {
+            Outcome::Sent { data, sent, result } => {
                 let result = result.map_err(|error| (&error).into());
                 let has_failed = result.is_err();
                 let writers = {
@@ -402,15 +423,29 @@ impl Owner for Inner {
                     outgoing.sent(sent, result);
                     outgoing.wakers()
                 };
-                drop(payload);
+                drop(data);
                 self.send();
-                self.tell_end_of_data();
+                match self.state.get() {
+                    State::Abandoned => self.tell_end_of_dropped(),
+                    State::Open | State::Closed => self.tell_end_of_data(),
+                }
                 writers.wake();
                 if has_failed {
                     self.tell_end();
                 }
             }
             Outcome::Accepted(_) | Outcome::AcceptEnded(_) | Outcome::Connected(_) => {}
+        }
+    }
+}
+
+impl Sender for Inner {
+    fn send_now(self: Rc<Self>, core: &Core) {
+        let data = self.outgoing.borrow_mut().take();
+        if let Some(data) = data
+            && let Err(error) = self.start_sending(data, core)
+        {
+            self.sending_failed(error);
         }
     }
 }
@@ -449,12 +484,15 @@ impl Drop for Inner {
         if let Some(key) = self.remembered.get() {
             core.forget(key);
         }
+        if let Some(socket) = self.fd.take().filter(|_| self.kind == StreamKind::Socket) {
+            core.close_descriptor(socket);
+        }
         core.descriptor_freed();
     }
 }
 
 impl AsFd for Inner {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect("it is only closed when this is dropped").as_fd()
     }
 }

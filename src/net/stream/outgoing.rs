@@ -2,15 +2,18 @@
 
 use super::error::{Reason, StreamError};
 use super::waiters::{Waiters, Wakers};
-use crate::buffer::Payload;
+use crate::buffer::{Gather, Payload};
 use crate::driver::OperationKey;
 use std::collections::VecDeque;
 use std::io;
+use std::iter;
 
 /// More than this many bytes do not wait to be sent.
 const MOST: usize = 16 * 1024 * 1024;
 /// Data up to this size is copied together.
 const SMALL: usize = 2048;
+/// Sent with one request, at most.
+const MOST_PAYLOADS: usize = 64;
 
 pub(crate) struct Outgoing {
     /// What is sent next, apart, because most often there is nothing else.
@@ -20,6 +23,8 @@ pub(crate) struct Outgoing {
     /// Bytes that have been written, and those of them that the kernel has taken.
     written: u64,
     taken: u64,
+    /// Sending begins when the loop has nothing else to do.
+    due: bool,
     sending: Option<OperationKey>,
     /// Who waits until how much has been taken.
     pub(super) writers: Waiters,
@@ -44,6 +49,7 @@ impl Default for Outgoing {
             rest: VecDeque::new(),
             written: 0,
             taken: 0,
+            due: false,
             sending: None,
             writers: Waiters::default(),
             failed: None,
@@ -111,13 +117,37 @@ impl Outgoing {
         self.written
     }
 
-    /// What to send next, if nothing is being sent.
-    pub(super) fn next(&mut self) -> Option<Payload> {
-        if self.sending.is_some() {
-            return None;
+    /// True once, when something is to be sent, and nothing is being sent.
+    pub(super) fn becomes_due(&mut self) -> bool {
+        let is_due = self.next.is_some() && self.sending.is_none();
+        is_due && !std::mem::replace(&mut self.due, true)
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.due
+    }
+
+    /// What is due.
+    pub(super) fn take(&mut self) -> Option<Gather> {
+        self.due = false;
+        let first = self.next.take()?;
+        if self.rest.is_empty() {
+            return Some(Gather::One(first));
         }
-        let next = self.rest.pop_front();
-        std::mem::replace(&mut self.next, next)
+        let more = self.rest.drain(..self.rest.len().min(MOST_PAYLOADS - 1));
+        let data = iter::once(first).chain(more).collect();
+        self.next = self.rest.pop_front();
+        Some(Gather::many(data))
+    }
+
+    /// Nothing is to be sent but what was taken, and the end is to follow.
+    pub(super) fn is_last(&self) -> bool {
+        self.end == End::Due && self.next.is_none()
+    }
+
+    /// Something is to be done when what was taken has been sent.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.end == End::Due || self.next.is_some() || !self.writers.is_empty()
     }
 
     pub(super) fn started(&mut self, operation: OperationKey) {

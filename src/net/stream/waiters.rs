@@ -22,6 +22,10 @@ struct Waiter {
 pub(super) struct Ticket(u64);
 
 impl Waiters {
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.others.is_empty()
+    }
+
     /// Whether this future waits, and with this waker.
     pub(super) fn knows(&self, ticket: Option<Ticket>, waker: &Waker) -> bool {
         ticket.is_some_and(|ticket| {

@@ -9,6 +9,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+/// What may wait to be sent when a buffered write is done.
+const BUFFERED: u64 = 64 * 1024;
+
 /// Waits until the kernel has taken what was written. What was written is sent in any case.
 ///
 /// Writes are done in order, each when its last byte has been taken.
@@ -30,6 +33,30 @@ impl Write {
             Err(error) => (0, Some(error)),
         };
         Write { inner, target, refused, ticket: None }
+    }
+
+    /// Waits only if much is yet to be sent: until that is no more than 64 KiB.
+    ///
+    /// To be told that the kernel has taken the data, the loop has to ask at once. Without that, it
+    /// asks when it has something else to ask, which saves a server that answers requests a system
+    /// call for each turn. What goes wrong with the sending is told by the next write, or by
+    /// [`IoStream::flush`](super::IoStream::flush).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringloop::IoStream;
+    ///
+    /// async fn echo(stream: IoStream) -> std::io::Result<()> {
+    ///     while let Some(piece) = stream.chunk().await? {
+    ///         stream.write(piece).buffered().await?;
+    ///     }
+    ///     stream.flush().await
+    /// }
+    /// ```
+    pub fn buffered(mut self) -> Write {
+        self.target = self.target.saturating_sub(BUFFERED);
+        self
     }
 
     /// What is known at once: whether the data was accepted. It is sent without further ado.
