@@ -257,7 +257,7 @@ fn echoes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
         let stream = IoStream::new(stream)?;
         drop(io_loop.spawn(async move {
             while let Ok(Some(piece)) = stream.chunk().await {
-                if stream.write(piece).await.is_err() {
+                if stream.write(piece).buffered().await.is_err() {
                     return;
                 }
             }
@@ -269,7 +269,7 @@ fn echoes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
         for mut peer in &peers {
             peer.write_all(&[1; 64])?;
         }
-        // Received; then read, written and sent; then told so.
+        // Received; then read, written and sent.
         for _ in 0..2 {
             io_loop.turn(Some(Duration::ZERO))?;
         }

@@ -26,7 +26,7 @@ const WITHOUT: &str = "RINGLOOP_WITHOUT";
 /// ```
 pub struct Builder {
     pub(crate) sizes: Sizes,
-    pub(crate) pool: PoolSize,
+    pub(crate) pool: Option<PoolSize>,
     pub(crate) make_current: bool,
     pub(crate) without: KernelFeatures,
     pub(crate) panics: Panics,
@@ -39,7 +39,7 @@ impl Builder {
     pub(crate) fn new() -> Builder {
         Builder {
             sizes: Sizes { submission: 1024, completion: 8192 },
-            pool: PoolSize { buffer_size: 16 * 1024, count: 512 },
+            pool: None,
             make_current: true,
             without: KernelFeatures::empty(),
             panics: Panics::Catch,
@@ -68,14 +68,15 @@ impl Builder {
         self
     }
 
-    /// The buffers that streams receive into: `count` of `size` bytes each. 512 of 16 KiB by default.
-    /// The count is rounded up to a power of two; 32768 at most.
+    /// The buffers that streams receive into: `count` of `size` bytes each. The count is rounded up
+    /// to a power of two; 32768 at most. By default 128 of 64 KiB, each of which holds one piece of
+    /// data after the other; where the kernel has no such buffers (before 6.12), 512 of 16 KiB.
     ///
-    /// Memory is used as data comes. A buffer is in use from the arrival of data until it is read,
-    /// or while a [`Chunk`](crate::Chunk) holds it; idle streams hold none. While all are in use,
-    /// streams wait for one in turn, and the kernel keeps what they are sent.
+    /// Memory is used as data comes. A buffer is in use from the arrival of data until all of it is
+    /// read, or while a [`Chunk`](crate::Chunk) holds part of it; idle streams hold none. While all
+    /// are in use, streams wait for one in turn, and the kernel keeps what they are sent.
     pub fn buffers(mut self, count: u16, size: usize) -> Builder {
-        self.pool = PoolSize::new(count, size);
+        self.pool = Some(PoolSize::new(count, size));
         self
     }
 

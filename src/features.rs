@@ -43,6 +43,8 @@ bitflags::bitflags! {
         const BUFFER_RING = 1 << 10;
         /// Silent sends (6.0): what is sent at once does not end the wait for what comes next.
         const SILENT_SEND = 1 << 11;
+        /// Incremental buffers (6.12): many short messages share a large buffer.
+        const INCREMENTAL = 1 << 12;
     }
 }
 

@@ -494,7 +494,7 @@ impl IoLoop {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn add_buffers(&self, count: u16, size: usize) -> io::Result<BufferPool> {
-        let pool = self.core.add_pool(PoolSize::new(count, size))?;
+        let pool = self.core.add_pool(Some(PoolSize::new(count, size)))?;
         Ok(BufferPool { loop_id: self.core.id, pool })
     }
 

@@ -3,10 +3,11 @@
 mod stream_support;
 mod support;
 
-use ringloop::{Chunk, IoLoop, IoStream, Panics, Payload};
+use ringloop::{Chunk, IoLoop, IoStream, KernelFeatures, Panics, Payload};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
-use stream_support::{noise, poll_and_drop, run, send, settle, stream};
+use stream_support::{noise, poll_and_drop, poll_once, run, send, settle, stream};
 use support::{turn, watchdog};
 
 fn loop_with(count: u16, size: usize) -> IoLoop {
@@ -14,7 +15,7 @@ fn loop_with(count: u16, size: usize) -> IoLoop {
     IoLoop::builder().panics(Panics::Propagate).buffers(count, size).build().unwrap()
 }
 
-/// Receives one piece, and keeps its buffer.
+/// Receives one piece, and keeps its buffer, of which it takes up four bytes.
 async fn lent(stream: &IoStream, peer: &UnixStream, text: &str) -> ringloop::Piece {
     let chunk = stream.chunk();
     send(peer, text);
@@ -54,11 +55,11 @@ fn a_hundred_streams_share_two_buffers_and_all_make_progress() {
 
 #[test]
 fn streams_that_wait_for_a_buffer_do_not_keep_the_loop_awake() {
-    let io_loop = loop_with(2, 1024);
+    let io_loop = loop_with(2, 4);
     let (holder, peer) = stream();
     let held = run(&io_loop, async || {
-        let first = lent(&holder, &peer, "one").await;
-        let second = lent(&holder, &peer, "two").await;
+        let first = lent(&holder, &peer, "held").await;
+        let second = lent(&holder, &peer, "kept").await;
         [first, second]
     });
     let waiting: Vec<_> = (0..10).map(|_| stream()).collect();
@@ -83,7 +84,7 @@ fn streams_that_wait_for_a_buffer_do_not_keep_the_loop_awake() {
 
 #[test]
 fn idle_streams_in_front_of_others_do_not_keep_the_buffer_from_them() {
-    let io_loop = loop_with(1, 1024);
+    let io_loop = loop_with(1, 4);
     let (holder, peer) = stream();
     let idle: Vec<_> = (0..5).map(|_| stream()).collect();
     let (waiting, other) = stream();
@@ -102,7 +103,7 @@ fn idle_streams_in_front_of_others_do_not_keep_the_buffer_from_them() {
 
 #[test]
 fn a_buffer_that_comes_back_on_another_thread_wakes_a_sleeping_loop() {
-    let io_loop = loop_with(1, 1024);
+    let io_loop = loop_with(1, 4);
     let (stream, peer) = stream();
     run(&io_loop, async || {
         let held = lent(&stream, &peer, "held").await;
@@ -192,21 +193,44 @@ fn a_stream_changes_its_pool_while_it_receives() {
 }
 
 #[test]
+fn short_pieces_share_a_buffer_which_comes_back_with_the_last_of_them() {
+    let io_loop = loop_with(1, 16);
+    let shares = io_loop.metrics().features.contains(KernelFeatures::INCREMENTAL);
+    let pieces = if shares { 4 } else { 1 };
+    let (stream, peer) = stream();
+    run(&io_loop, async || {
+        let mut held = Vec::new();
+        for text in ["one.", "two.", "tre.", "for."].iter().take(pieces) {
+            held.push(lent(&stream, &peer, text).await);
+        }
+        send(&peer, "next");
+        let mut next = pin!(stream.chunk());
+        for piece in held {
+            assert!(poll_once(next.as_mut()).is_pending());
+            ringloop::time::sleep(std::time::Duration::from_millis(1)).await;
+            assert_eq!(piece.len(), 4);
+        }
+        assert_eq!(&*next.await.unwrap().unwrap(), b"next");
+    });
+    assert!(io_loop.metrics().buffers_exhausted > 0);
+}
+
+#[test]
 fn an_empty_pool_concerns_its_own_streams_alone() {
-    let io_loop = loop_with(1, 1024);
-    let other = io_loop.add_buffers(1, 1024).unwrap();
+    let io_loop = loop_with(1, 4);
+    let other = io_loop.add_buffers(1, 4).unwrap();
     let (poor, peer) = stream();
     let (rich, other_peer) = stream();
     rich.set_buffers(other).unwrap();
     run(&io_loop, async || {
         let held = lent(&poor, &peer, "held").await;
-        send(&peer, "waits");
+        send(&peer, "wait");
         assert!(poll_and_drop(poor.chunk()).is_pending());
         for _ in 0..10 {
-            drop(lent(&rich, &other_peer, "flows").await);
+            drop(lent(&rich, &other_peer, "flow").await);
         }
         drop(held);
-        assert_eq!(poor.read_bytes(5).await.unwrap(), b"waits");
+        assert_eq!(poor.read_bytes(4).await.unwrap(), b"wait");
     });
 }
 
@@ -235,17 +259,17 @@ fn chunks_can_be_dropped_on_any_thread_and_after_everything_else() {
 
 #[test]
 fn a_chunk_that_is_written_gives_its_buffer_back_when_it_is_sent() {
-    let io_loop = loop_with(1, 1024);
+    let io_loop = loop_with(1, 4);
     let (stream, peer) = stream();
     run(&io_loop, async || {
         for _ in 0..10 {
-            let piece = lent(&stream, &peer, "again").await;
+            let piece = lent(&stream, &peer, "echo").await;
             stream.write(Payload::from(piece)).await.unwrap();
         }
     });
     drop(stream);
     turn(&io_loop);
-    assert_eq!(stream_support::read_all(&peer).len(), 50);
+    assert_eq!(stream_support::read_all(&peer).len(), 40);
 }
 
 #[test]
@@ -258,7 +282,7 @@ fn chunks_may_be_sent_and_shared() {
 
 #[test]
 fn closing_streams_that_wait_for_a_buffer_is_no_harm() {
-    let io_loop = loop_with(1, 1024);
+    let io_loop = loop_with(1, 4);
     let (holder, peer) = stream();
     let held = run(&io_loop, async || lent(&holder, &peer, "held").await);
     let (waiting, other) = stream();

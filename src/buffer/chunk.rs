@@ -2,14 +2,14 @@
 
 use super::Memory;
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// A piece of received data, where the kernel has put it: nothing is copied.
 ///
-/// It lends a buffer of the loop's pool, and gives it back when it is dropped, on whichever thread,
-/// also after its stream or its loop is gone. As long as it is held, its pool is one buffer short;
-/// to keep data for long, copy it (`chunk.to_vec()`).
+/// It lends a buffer of the loop's pool, or part of one, and gives it back when it is dropped, on
+/// whichever thread, also after its stream or its loop is gone. As long as it is held, its pool is
+/// one buffer short; to keep data for long, copy it (`chunk.to_vec()`).
 pub struct Chunk {
     memory: Arc<Memory>,
     buffer: u16,
@@ -18,16 +18,16 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// The first `length` bytes of a buffer.
+    /// A piece of a buffer, for which that was lent.
     ///
     /// # Safety
     ///
-    /// The buffer is lent to nobody else, the kernel included, and its first `length` bytes have
-    /// been written to.
-    pub(super) unsafe fn new(memory: Arc<Memory>, buffer: u16, length: usize) -> Chunk {
+    /// The piece is lent to nobody else, the kernel included, and has been written to.
+    pub(super) unsafe fn new(memory: Arc<Memory>, buffer: u16, piece: Range<usize>) -> Chunk {
         assert!(memory.has(buffer), "buffer {buffer} is not of this pool");
-        assert!(length <= memory.buffer_size(), "a piece of data is longer than its buffer");
-        Chunk { memory, buffer, start: 0, end: length as u32 }
+        let fits = piece.start <= piece.end && piece.end <= memory.buffer_size();
+        assert!(fits, "a piece of data is longer than its buffer");
+        Chunk { memory, buffer, start: piece.start as u32, end: piece.end as u32 }
     }
 
     /// Forgets the first `count` bytes, or all if there are fewer.
@@ -47,9 +47,9 @@ impl Deref for Chunk {
     #[inline]
     fn deref(&self) -> &[u8] {
         let address = self.memory.address(self.buffer).wrapping_add(self.start as usize);
-        // SAFETY: the buffer is in the mapping, which `memory` keeps, this chunk's alone until it is
-        // dropped, and written to up to `end` (`new` has checked the one, and was promised the
-        // others); `start <= end <= buffer_size` is kept by every method.
+        // SAFETY: the buffer is in the mapping, which `memory` keeps; from `start` to `end` it is this
+        // chunk's alone until that is dropped, and has been written to (`new` has checked the one,
+        // and was promised the others); every method keeps to the piece that `new` was given.
         unsafe { std::slice::from_raw_parts(address, (self.end - self.start) as usize) }
     }
 }

@@ -1,10 +1,10 @@
-//! The memory of a pool: equal buffers in one mapping, each lent to one holder at a time.
+//! The memory of a pool: equal buffers in one mapping, each lent in one piece or several.
 
 use crate::handle::Shared;
 use crate::sys::Mapping;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Sixty-four buffers to a word.
 const WORD: usize = u64::BITS as usize;
@@ -14,6 +14,8 @@ const WORD: usize = u64::BITS as usize;
 pub(crate) struct Memory {
     mapping: Mapping,
     buffer_size: usize,
+    /// How many pieces of each buffer are lent. To the kernel, it is lent as a whole.
+    lent: Box<[AtomicU32]>,
     /// One bit for each buffer that came back and was not collected yet.
     returned: Box<[AtomicU64]>,
     /// A bit of `returned` may be set.
@@ -29,6 +31,7 @@ impl Memory {
         Ok(Memory {
             mapping: Mapping::new(buffer_size * usize::from(count))?,
             buffer_size,
+            lent: (0..count).map(|_| AtomicU32::new(0)).collect(),
             returned: (0..words).map(|_| AtomicU64::new(0)).collect(),
             any_returned: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
@@ -52,9 +55,22 @@ impl Memory {
         self.mapping.address().wrapping_add(usize::from(buffer) * self.buffer_size)
     }
 
-    /// Takes a buffer back. On any thread.
+    /// Lends a buffer, or another piece of one that is lent.
+    #[inline]
+    pub(super) fn lend(&self, buffer: u16) {
+        self.lent[usize::from(buffer)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a buffer back, or a piece of one. On any thread.
+    #[inline]
     pub(super) fn give_back(&self, buffer: u16) {
-        let buffer = usize::from(buffer);
+        // Whoever lends it next has done so after what its holders did with it.
+        if self.lent[usize::from(buffer)].fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.has_come_back(usize::from(buffer));
+        }
+    }
+
+    fn has_come_back(&self, buffer: usize) {
         self.returned[buffer / WORD].fetch_or(1 << (buffer % WORD), Ordering::AcqRel);
         // The flag is set after the bit, and looked at before it is collected. Either the waiting
         // loop sees the flag, or this sees that the loop waits.

@@ -18,5 +18,5 @@ pub(crate) use gather::{Gather, Rest};
 use memory::Memory;
 pub use payload::Payload;
 pub use piece::Piece;
-pub(crate) use pool::{Pool, PoolSize};
+pub(crate) use pool::{Kind, Pool, PoolSize};
 pub(crate) use ring::BufferRing;

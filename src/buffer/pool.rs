@@ -6,6 +6,10 @@ use crate::handle::Shared;
 use std::io;
 use std::sync::Arc;
 
+/// A ring has so many bytes of incremental buffers at first: what a processor's second-level cache
+/// holds.
+const USUAL: usize = 1024 * 1024;
+
 /// How large a pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolSize {
@@ -14,52 +18,86 @@ pub(crate) struct PoolSize {
     pub(crate) count: u16,
 }
 
+/// Where the buffers of a pool are that nobody holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// In a ring that the kernel takes them from, to fill one with one piece of data after the
+    /// other.
+    Incremental,
+    /// The same, for one piece each.
+    Whole,
+    /// In a list of ours.
+    List,
+}
+
 impl PoolSize {
     /// The size nearest to what is asked for.
     pub(crate) fn new(count: u16, buffer_size: usize) -> PoolSize {
         let count = count.clamp(1, 1 << 15).next_power_of_two();
         PoolSize { buffer_size: buffer_size.clamp(1, 1 << 30), count }
     }
+
+    /// 8 MiB, which is as many buffers as there can be pieces of data, but few where one takes many.
+    pub(crate) fn usual(kind: Kind) -> PoolSize {
+        match kind {
+            Kind::Incremental => PoolSize { buffer_size: 64 * 1024, count: 128 },
+            Kind::Whole | Kind::List => PoolSize { buffer_size: 16 * 1024, count: 512 },
+        }
+    }
 }
 
-/// Knows which buffers are free. With a ring, the kernel takes from those; without one, `claim`
+/// Knows which buffers are free. With a ring, the kernel takes from those; without one, `fill`
 /// does.
 pub(crate) struct Pool {
     memory: Arc<Memory>,
     ring: Option<BufferRing>,
     /// Those not in the ring.
     free: Vec<u16>,
-    available: usize,
+    in_ring: usize,
+    /// There are no more than so many in the ring, because those used last are the ones in the
+    /// processor's cache.
+    usual: usize,
+    /// How much of each buffer in the ring has been filled.
+    filled: Box<[u32]>,
     count: usize,
 }
 
 impl Pool {
-    /// All buffers are free.
-    pub(crate) fn new(size: PoolSize, shared: Arc<Shared>) -> io::Result<Pool> {
-        let memory = Memory::new(size.buffer_size, size.count, shared)?;
-        let available = usize::from(size.count);
-        let free = (0..size.count).rev().collect();
-        Ok(Pool { memory: Arc::new(memory), ring: None, free, available, count: available })
-    }
-
-    /// Makes a ring for the kernel to take buffers from, which `register` tells it of.
+    /// All buffers are free. `register` tells the kernel of a ring, unless it is to be a list.
     ///
     /// # Errors
     ///
-    /// Those of `register`: then the pool has no ring.
-    pub(crate) fn make_ring(
-        &mut self,
+    /// If there is no memory; those of `register`.
+    pub(crate) fn new(
+        size: PoolSize,
+        kind: Kind,
+        shared: Arc<Shared>,
         register: impl FnOnce(&BufferRing) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let ring = BufferRing::new(self.free.len() as u16)?;
-        register(&ring)?;
-        let mut ring = ring;
-        while let Some(buffer) = self.free.pop() {
-            ring.push(buffer, self.memory.address(buffer), self.memory.buffer_size());
+    ) -> io::Result<Pool> {
+        let memory = Memory::new(size.buffer_size, size.count, shared)?;
+        let count = usize::from(size.count);
+        let usual = match kind {
+            Kind::Incremental => (USUAL / size.buffer_size).clamp(1, count),
+            Kind::Whole => count,
+            Kind::List => 0,
+        };
+        let mut pool = Pool {
+            memory: Arc::new(memory),
+            ring: None,
+            free: (0..size.count).rev().collect(),
+            in_ring: 0,
+            usual,
+            filled: Box::default(),
+            count,
+        };
+        if kind != Kind::List {
+            let ring = BufferRing::new(size.count)?;
+            register(&ring)?;
+            pool.ring = Some(ring);
+            pool.filled = (0..size.count).map(|_| 0).collect();
+            pool.provide();
         }
-        ring.publish();
-        self.ring = Some(ring);
-        Ok(())
+        Ok(pool)
     }
 
     pub(crate) fn has_ring(&self) -> bool {
@@ -68,31 +106,40 @@ impl Pool {
 
     /// Buffers that are free, and were not taken since `replenish`.
     pub(crate) fn available(&self) -> usize {
-        self.available
+        self.in_ring + self.free.len()
     }
 
     /// More than half of the buffers are lent.
     pub(crate) fn is_scarce(&self) -> bool {
-        2 * self.available < self.count
+        2 * self.available() < self.count
     }
 
     /// Makes the buffers that have come back available again.
     #[inline]
     pub(crate) fn replenish(&mut self) {
-        let Pool { memory, ring, free, available, .. } = self;
-        let before = *available;
-        memory.collect(|buffer| {
-            *available += 1;
-            match ring {
-                Some(ring) => ring.push(buffer, memory.address(buffer), memory.buffer_size()),
-                None => free.push(buffer),
-            }
-        });
-        if let Some(ring) = ring
-            && *available > before
-        {
-            ring.publish();
+        let free = &mut self.free;
+        self.memory.collect(|buffer| free.push(buffer));
+        if self.in_ring < self.usual && !self.free.is_empty() {
+            self.provide();
         }
+    }
+
+    /// Fills the ring up.
+    fn provide(&mut self) {
+        let Pool { memory, ring: Some(ring), free, in_ring, usual, .. } = self else { return };
+        while *in_ring < *usual
+            && let Some(buffer) = free.pop()
+        {
+            memory.lend(buffer);
+            ring.push(buffer, memory.address(buffer), memory.buffer_size());
+            *in_ring += 1;
+        }
+        ring.publish();
+    }
+
+    /// The kernel has found no buffer in the ring: it is to have more of them.
+    pub(crate) fn exhausted(&mut self) {
+        self.usual = (self.usual + 1).min(self.count);
     }
 
     /// Sees to it that the loop does not sleep over a buffer that comes back. False if one has
@@ -101,16 +148,29 @@ impl Pool {
         !self.memory.want()
     }
 
-    /// The data that the kernel has put into a buffer of the ring.
+    /// The data that the kernel has put into a buffer of the ring. It goes on there if there
+    /// `is_more` to come into it.
     ///
     /// # Safety
     ///
-    /// The kernel has handed this buffer out in a completion that is new, with `length` bytes.
-    pub(crate) unsafe fn filled(&mut self, buffer: u16, length: usize) -> Chunk {
-        self.available -= 1;
-        // SAFETY: a buffer in a completion has left the ring, so the kernel does not touch it
-        // before it is pushed again; that happens after this chunk has given it back.
-        unsafe { Chunk::new(self.memory.clone(), buffer, length) }
+    /// The kernel has handed this buffer out in a completion that is new, with `length` bytes and
+    /// this flag.
+    pub(crate) unsafe fn filled(&mut self, buffer: u16, length: usize, is_more: bool) -> Chunk {
+        let filled = &mut self.filled[usize::from(buffer)];
+        let start = *filled as usize;
+        let piece = start..start + length;
+        if is_more {
+            *filled += length as u32;
+            self.memory.lend(buffer);
+        } else {
+            // What was lent to the kernel is lent to the chunk from now on.
+            *filled = 0;
+            self.in_ring -= 1;
+        }
+        // SAFETY: the kernel does not touch again what it has filled, before the buffer is pushed
+        // again, which is after this chunk has given it back: the buffer was lent for it. What was
+        // filled before is other chunks'.
+        unsafe { Chunk::new(self.memory.clone(), buffer, piece) }
     }
 
     /// Lets `fill` write to a free buffer and say how much it wrote. Without a ring only.
@@ -127,10 +187,10 @@ impl Pool {
         };
         match fill(slice) {
             Ok(length) => {
-                self.available -= 1;
+                self.memory.lend(buffer);
                 // SAFETY: it has just left the free list, and all of it was written to at least
                 // once.
-                Some(Ok(unsafe { Chunk::new(self.memory.clone(), buffer, length) }))
+                Some(Ok(unsafe { Chunk::new(self.memory.clone(), buffer, 0..length) }))
             }
             Err(error) => {
                 self.free.push(buffer);

@@ -121,8 +121,8 @@ pub(crate) trait Driver {
     /// True if a turn that does not wait would do nothing. Costs no system call.
     fn is_quiet(&mut self) -> bool;
 
-    /// Makes a pool of buffers to receive into.
-    fn add_pool(&mut self, size: PoolSize, shared: Arc<Shared>) -> io::Result<PoolId>;
+    /// Makes a pool of buffers to receive into, of the usual size if there is none given.
+    fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId>;
 
     /// Starts an operation.
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey;

@@ -86,9 +86,7 @@ impl Operation {
         match *self {
             Operation::Accept { .. } => Outcome::AcceptEnded(result),
             Operation::Receive { .. } => Outcome::ReceiveEnded(result),
-            Operation::Send { sent, .. } => {
-                Outcome::Sent { data: Gather::default(), sent, result }
-            }
+            Operation::Send { sent, .. } => Outcome::Sent { data: Gather::default(), sent, result },
             Operation::Connect { .. } => Outcome::Connected(result),
         }
     }

@@ -101,7 +101,7 @@ pub(crate) struct Core {
     /// Listeners that wait for a descriptor.
     starved: RefCell<Vec<Weak<dyn Starved>>>,
     pool: Cell<Option<PoolId>>,
-    pool_size: PoolSize,
+    pool_size: Option<PoolSize>,
     running: Cell<bool>,
     pub(super) probe: PollProbe,
     fork: ForkGuard,

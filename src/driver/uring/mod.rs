@@ -198,7 +198,7 @@ impl Driver for Uring {
         flushed
     }
 
-    fn add_pool(&mut self, size: PoolSize, shared: Arc<Shared>) -> io::Result<PoolId> {
+    fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId> {
         self.operations.add_pool(size, shared, &mut self.ring)
     }
 

@@ -12,7 +12,7 @@
 use super::requests;
 use super::ring::{Completion, Ring};
 use super::token::{Kind, Stamp, Token};
-use crate::buffer::{Pool, PoolSize};
+use crate::buffer::{BufferRing, Kind as PoolKind, Pool, PoolSize};
 use crate::driver::OperationKey;
 use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::features::KernelFeatures as Features;
@@ -29,8 +29,10 @@ use std::sync::Arc;
 /// would take up memory.
 const LONGEST_SILENT: usize = 64 * 1024;
 /// Requests that older kernels do not have.
-pub(super) const OPTIONAL: Features =
-    Features::MULTISHOT_ACCEPT.union(Features::MULTISHOT_RECV).union(Features::BUFFER_RING);
+pub(super) const OPTIONAL: Features = Features::MULTISHOT_ACCEPT
+    .union(Features::MULTISHOT_RECV)
+    .union(Features::BUFFER_RING)
+    .union(Features::INCREMENTAL);
 /// What silent requests take.
 const SILENT: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
 /// Connections accepted per readiness, where there is no multishot accept: Tornado's number.
@@ -113,7 +115,10 @@ struct BufferPool {
 }
 
 impl Operations {
-    pub(super) fn new(features: Features) -> Operations {
+    pub(super) fn new(mut features: Features) -> Operations {
+        if !features.contains(Features::BUFFER_RING) {
+            features -= Features::INCREMENTAL;
+        }
         Operations {
             slots: Slab::new(),
             stamp: Stamp::first(Kind::Operation),
@@ -134,21 +139,39 @@ impl Operations {
     /// If there is no memory for it, or there are too many.
     pub(super) fn add_pool(
         &mut self,
-        size: PoolSize,
+        size: Option<PoolSize>,
         shared: Arc<Shared>,
         ring: &mut Ring,
     ) -> io::Result<PoolId> {
         let id = u16::try_from(self.pools.len())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many buffer pools"))?;
-        let mut pool = Pool::new(size, shared)?;
-        // A kernel without buffer rings says so here. Then the pool is read into by hand.
-        if self.features.contains(Features::BUFFER_RING)
-            && pool.make_ring(|buffers| ring.register_buffers(id, buffers)).is_err()
-        {
-            self.features -= Features::BUFFER_RING;
-        }
+        let pool = loop {
+            let (kind, feature) = self.kind_of_pool();
+            let size = size.unwrap_or(PoolSize::usual(kind));
+            let register = |buffers: &BufferRing| {
+                ring.register_buffers(id, buffers, kind == PoolKind::Incremental)
+            };
+            match Pool::new(size, kind, shared.clone(), register) {
+                // A kernel that has no such rings says so here.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !feature.is_empty() => {
+                    self.features -= feature;
+                }
+                made => break made?,
+            }
+        };
         self.pools.push(BufferPool { pool, parked: VecDeque::new() });
         Ok(PoolId(id))
+    }
+
+    /// The best kind of pool that this kernel has, as far as is known, and the feature it takes.
+    fn kind_of_pool(&self) -> (PoolKind, Features) {
+        if !self.features.contains(Features::BUFFER_RING) {
+            (PoolKind::List, Features::empty())
+        } else if self.features.contains(Features::INCREMENTAL) {
+            (PoolKind::Incremental, Features::INCREMENTAL)
+        } else {
+            (PoolKind::Whole, Features::BUFFER_RING)
+        }
     }
 
     /// Optional requests in use.
@@ -372,8 +395,9 @@ impl Operations {
                 let pool = *pool;
                 if let Some(buffer) = completion.buffer() {
                     let pool = &mut self.pools[usize::from(pool.0)].pool;
+                    let (length, is_more) = (result.max(0) as usize, completion.has_rest());
                     // SAFETY: the buffer is this completion's, which is taken in once.
-                    let chunk = unsafe { pool.filled(buffer, result.max(0) as usize) };
+                    let chunk = unsafe { pool.filled(buffer, length, is_more) };
                     let scarce = pool.is_scarce();
                     if result > 0 {
                         self.tell(slot, Outcome::Received { chunk, scarce });
@@ -459,7 +483,9 @@ impl Operations {
     fn park(&mut self, slot: u32, pool: PoolId) {
         self.buffers_exhausted += 1;
         self.slots[slot as usize].state = State::Parked;
-        self.pools[usize::from(pool.0)].parked.push_back(slot);
+        let pool = &mut self.pools[usize::from(pool.0)];
+        pool.pool.exhausted();
+        pool.parked.push_back(slot);
     }
 
     /// The poll of an operation has fired, or failed.

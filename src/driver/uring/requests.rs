@@ -39,7 +39,11 @@ pub(super) fn is_native(operation: &Operation, features: Features, has_ring: boo
 }
 
 /// The request for an operation that the kernel has one for.
-pub(super) fn native(operation: &mut Operation, effort: Effort, features: Features) -> squeue::Entry {
+pub(super) fn native(
+    operation: &mut Operation,
+    effort: Effort,
+    features: Features,
+) -> squeue::Entry {
     match *operation {
         Operation::Accept { listener } => {
             opcode::AcceptMulti::new(types::Fd(listener)).flags(sys::ACCEPT_FLAGS).build()

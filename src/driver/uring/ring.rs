@@ -20,6 +20,9 @@ const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_ABS_TIMER: u32 = 1 << 5;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
+/// `IOU_PBUF_RING_INC`.
+const BUFFERS_INCREMENTAL: u16 = 1 << 1;
+
 const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
 
@@ -58,6 +61,11 @@ impl Completion {
     /// The provided buffer that the kernel has chosen.
     pub(super) fn buffer(self) -> Option<u16> {
         io_uring::cqueue::buffer_select(self.flags)
+    }
+
+    /// The kernel goes on in the rest of that buffer.
+    pub(super) fn has_rest(self) -> bool {
+        io_uring::cqueue::buffer_more(self.flags)
     }
 }
 
@@ -162,12 +170,18 @@ impl Ring {
         self.push_all([entry]);
     }
 
-    /// Tells the kernel of a ring of buffers.
-    pub(super) fn register_buffers(&self, group: u16, buffers: &BufferRing) -> io::Result<()> {
+    /// Tells the kernel of a ring of buffers, which it may fill one piece after the other.
+    pub(super) fn register_buffers(
+        &self,
+        group: u16,
+        buffers: &BufferRing,
+        incremental: bool,
+    ) -> io::Result<()> {
         let (address, count) = (buffers.address(), buffers.count());
+        let flags = if incremental { BUFFERS_INCREMENTAL } else { 0 };
         // SAFETY: the address is that of a mapping with as many entries, which the pool keeps for
         // as long as this ring exists; `Operations::leak` sees to that.
-        unsafe { self.io.submitter().register_buf_ring_with_flags(address, count, group, 0) }
+        unsafe { self.io.submitter().register_buf_ring_with_flags(address, count, group, flags) }
     }
 
     /// The entry that did not fit, if one did not.

@@ -87,7 +87,8 @@ fn optional(ring: &IoUring) -> Features {
     let params = ring.params();
     let mut features = Features::RING_FD;
     // No bit tells of these. What turns out to be missing is done without.
-    features |= Features::MULTISHOT_ACCEPT | Features::MULTISHOT_RECV | Features::BUFFER_RING;
+    features |= Features::MULTISHOT_ACCEPT | Features::MULTISHOT_RECV;
+    features |= Features::BUFFER_RING | Features::INCREMENTAL;
     features.set(Features::CQE_SKIP, params.is_feature_skip_cqe_on_success());
     features.set(Features::SILENT_SEND, sends_all_or_fails(ring));
     features.set(Features::NO_IOWAIT, params.is_feature_no_iowait());

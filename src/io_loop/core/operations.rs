@@ -122,7 +122,7 @@ impl Core {
     /// # Errors
     ///
     /// If there is no memory for it, or there are too many.
-    pub(crate) fn add_pool(&self, size: PoolSize) -> io::Result<PoolId> {
+    pub(crate) fn add_pool(&self, size: Option<PoolSize>) -> io::Result<PoolId> {
         self.driver()?.add_pool(size, self.shared.clone())
     }
 }

@@ -136,7 +136,8 @@ impl Inner {
             Some(pool) => pool,
             None => core.default_pool()?,
         };
-        let receive = Operation::Receive { stream: self.as_fd().as_raw_fd(), kind: self.kind, pool };
+        let receive =
+            Operation::Receive { stream: self.as_fd().as_raw_fd(), kind: self.kind, pool };
         let operation = core.submit(receive, self.clone())?;
         self.incoming.borrow_mut().started(operation);
         Ok(())

@@ -181,7 +181,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{Pool, PoolSize};
+    use crate::buffer::{Kind, Pool, PoolSize};
     use crate::fork::ForkGuard;
     use crate::handle::Shared;
     use std::sync::Arc;
@@ -193,7 +193,7 @@ mod tests {
         fn new() -> Source {
             let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
             let size = PoolSize { buffer_size: SEGMENT, count: 4 };
-            Source(Pool::new(size, shared).unwrap())
+            Source(Pool::new(size, Kind::List, shared, |_| Ok(())).unwrap())
         }
 
         fn chunk(&mut self, bytes: &[u8]) -> Chunk {
