@@ -37,6 +37,7 @@ use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::handle::Shared;
 use operation::{Completed, Operation, Owner, PoolId};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
@@ -65,7 +66,7 @@ pub(crate) struct Readiness {
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) ready: Vec<Readiness>,
-    pub(crate) completed: Vec<Completed>,
+    pub(crate) completed: VecDeque<Completed>,
 }
 
 impl Batch {
@@ -109,14 +110,14 @@ pub(crate) trait Driver {
     /// Stops watching a registered fd. True while the kernel still pins its file.
     fn remove_poll(&mut self, fd: RawFd) -> bool;
 
-    /// True if removed polls or cancelled operations may still pin their files, or descriptors are
-    /// yet to be closed.
+    /// True if removed polls or cancelled operations may still pin their files, or the kernel has not
+    /// been told yet to send something or to close a descriptor.
     fn needs_flush(&self) -> bool;
 
-    /// Makes the kernel let go of every removed poll and cancelled operation, and close what is to
-    /// be closed, without blocking.
+    /// Makes the kernel let go of every removed poll and cancelled operation, and has it send and
+    /// close what it is to, without blocking.
     /// Outcomes that this brings go to `completed`.
-    fn flush(&mut self, completed: &mut Vec<Completed>) -> io::Result<()>;
+    fn flush(&mut self, completed: &mut VecDeque<Completed>) -> io::Result<()>;
 
     /// True if a turn that does not wait would do nothing. Costs no system call.
     fn is_quiet(&mut self) -> bool;
@@ -143,7 +144,7 @@ pub(crate) trait Driver {
 
     /// Cancels everything and waits, bounded, for the kernel to let go. What it does not let go of
     /// is never freed. The last outcomes of operations go to `completed`.
-    fn close(&mut self, completed: &mut Vec<Completed>);
+    fn close(&mut self, completed: &mut VecDeque<Completed>);
 
     /// Gives up the kernel object without a word to the kernel: for the child of a fork, which
     /// shares it with its parent.

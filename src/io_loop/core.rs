@@ -361,14 +361,16 @@ impl Core {
             if self.driver()?.needs_flush() {
                 self.flush()?;
             }
+            let flushed = !self.driver()?.needs_flush();
             if !std::thread::panicking() {
                 self.deliver();
             }
-            if !self.has_condemned() {
+            if self.has_condemned() {
+                self.drop_condemned();
+            } else if !flushed || !self.driver()?.needs_flush() {
                 self.unreleased.set(false);
                 return Ok(());
             }
-            self.drop_condemned();
         }
     }
 

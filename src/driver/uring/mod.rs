@@ -22,6 +22,7 @@ use operations::Operations;
 use polls::Polls;
 use ring::{Completion, HeldBack, Ring};
 pub(crate) use setup::Sizes;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
@@ -65,8 +66,8 @@ pub(crate) struct Uring {
     polls: Polls,
     operations: Operations,
     wake: WakePoll,
-    /// Descriptors are to be closed by the next enter.
-    closing: bool,
+    /// Something is queued that is not to wait for the loop to turn again, if it stops.
+    urgent: bool,
 }
 
 impl Uring {
@@ -76,7 +77,7 @@ impl Uring {
         let mut wake = WakePoll { eventfd, stamp: Stamp::first(Kind::Wake), armed: false };
         wake.arm(&mut ring);
         let operations = Operations::new(ring.features());
-        Ok(Uring { ring, polls: Polls::new(), operations, wake, closing: false })
+        Ok(Uring { ring, polls: Polls::new(), operations, wake, urgent: false })
     }
 
     /// Submits what is queued, waits, and takes in what there is.
@@ -86,7 +87,7 @@ impl Uring {
         self.reap_rest()?;
         if self.ring.is_settled() {
             self.operations.settle();
-            self.closing = false;
+            self.urgent = false;
         } else {
             self.operations.settle_soon();
         }
@@ -135,7 +136,7 @@ impl Uring {
     }
 
     fn is_releasing(&self) -> bool {
-        self.closing || self.polls.is_releasing() || self.operations.is_releasing()
+        self.urgent || self.polls.is_releasing() || self.operations.is_releasing()
     }
 
     fn has_let_go(&self) -> bool {
@@ -191,7 +192,7 @@ impl Driver for Uring {
         self.is_releasing()
     }
 
-    fn flush(&mut self, completed: &mut Vec<Completed>) -> io::Result<()> {
+    fn flush(&mut self, completed: &mut VecDeque<Completed>) -> io::Result<()> {
         let flushed = self.flush_cancellations();
         self.polls.forget_levels();
         self.operations.report(completed);
@@ -203,6 +204,7 @@ impl Driver for Uring {
     }
 
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {
+        self.urgent |= matches!(operation, Operation::Send { .. });
         self.operations.submit(operation, owner, &mut self.ring)
     }
 
@@ -211,7 +213,7 @@ impl Driver for Uring {
     }
 
     fn close_descriptor(&mut self, fd: OwnedFd) {
-        self.closing = true;
+        self.urgent = true;
         self.ring.push_close(fd);
     }
 
@@ -243,7 +245,7 @@ impl Driver for Uring {
         self.polls.put_back(rest);
     }
 
-    fn close(&mut self, completed: &mut Vec<Completed>) {
+    fn close(&mut self, completed: &mut VecDeque<Completed>) {
         self.polls.disarm_all(&mut self.ring);
         self.operations.cancel_all(&mut self.ring);
         if self.wake.armed {

@@ -6,6 +6,7 @@ use crate::driver::operation::Completed;
 use crate::events::Events;
 use crate::handlers::Handler;
 use crate::report::Origin;
+use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 impl Core {
@@ -31,7 +32,7 @@ impl Core {
     }
 
     fn deliver_all(&self) {
-        let mut delivery = Delivery { core: self, outcomes: Vec::new() };
+        let mut delivery = Delivery { core: self, outcomes: VecDeque::new() };
         while delivery.load() {
             self.watch.run_many(&mut delivery, Delivery::tell, |_| Some(Origin::of_loop()));
         }
@@ -107,10 +108,10 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Outcomes being told, in reverse order. What a panic leaves of them is kept.
+/// Outcomes being told. What a panic leaves of them is kept.
 struct Delivery<'a> {
     core: &'a Core,
-    outcomes: Vec<Completed>,
+    outcomes: VecDeque<Completed>,
 }
 
 impl Delivery<'_> {
@@ -119,14 +120,13 @@ impl Delivery<'_> {
         let completed = &mut self.core.batch.borrow_mut().completed;
         if self.outcomes.is_empty() && !completed.is_empty() {
             std::mem::swap(&mut self.outcomes, completed);
-            self.outcomes.reverse();
         }
         !self.outcomes.is_empty()
     }
 
     /// Tells what is left, until one panics: wakers of other executors are user code.
     fn tell(&mut self) {
-        while let Some(Completed { owner, outcome }) = self.outcomes.pop() {
+        while let Some(Completed { owner, outcome }) = self.outcomes.pop_front() {
             owner.complete(outcome);
         }
     }
@@ -134,7 +134,6 @@ impl Delivery<'_> {
 
 impl Drop for Delivery<'_> {
     fn drop(&mut self) {
-        self.outcomes.reverse();
         let completed = &mut self.core.batch.borrow_mut().completed;
         self.outcomes.append(completed);
         std::mem::swap(completed, &mut self.outcomes);

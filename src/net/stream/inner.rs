@@ -12,11 +12,10 @@ use super::closing::CloseCallback;
 use super::error::{Reason, StreamError};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
-use super::waiters::{Ticket, Wakers};
-use crate::buffer::{Gather, Payload};
+use super::waiters::Wakers;
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::fork::ForkGuard;
-use crate::io_loop::{Core, Sender};
+use crate::io_loop::Core;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
@@ -28,7 +27,7 @@ pub(crate) struct Inner {
     core: Weak<Core>,
     /// `None` while it is being closed.
     fd: Option<OwnedFd>,
-    kind: StreamKind,
+    pub(super) kind: StreamKind,
     pool: Cell<Option<PoolId>>,
     pub(super) incoming: RefCell<Incoming>,
     pub(super) outgoing: RefCell<Outgoing>,
@@ -83,7 +82,7 @@ impl Inner {
     }
 
     /// Tells those who wait for it that the stream has ended, if it has.
-    fn tell_end(&self) {
+    pub(super) fn tell_end(&self) {
         if let Some(news) = self.news_of_end() {
             news.tell();
         }
@@ -221,129 +220,6 @@ impl Inner {
     }
 }
 
-/// Sending.
-impl Inner {
-    /// Queues data to be sent. Returns how much has to be sent until it is.
-    pub(super) fn write(self: &Rc<Self>, payload: Payload) -> io::Result<u64> {
-        let target = {
-            let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.check(payload.len())?;
-            outgoing.push(payload);
-            outgoing.written()
-        };
-        self.send();
-        self.accepted(target)
-    }
-
-    /// Queues all pieces, or none.
-    pub(super) fn write_all(self: &Rc<Self>, pieces: Vec<Payload>) -> io::Result<u64> {
-        let total = pieces.iter().fold(0usize, |total, piece| total.saturating_add(piece.len()));
-        let target = {
-            let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.check(total)?;
-            pieces.into_iter().for_each(|piece| outgoing.push(piece));
-            outgoing.written()
-        };
-        self.send();
-        self.accepted(target)
-    }
-
-    fn accepted(&self, target: u64) -> io::Result<u64> {
-        match self.outgoing.borrow().failed() {
-            // On the spot.
-            Some(reason) => Err(reason.error()),
-            None => Ok(target),
-        }
-    }
-
-    /// Has the kernel send what is queued, once the loop has nothing else to do: what is written
-    /// until then is sent with it.
-    pub(super) fn send(self: &Rc<Self>) {
-        if !self.outgoing.borrow_mut().becomes_due() {
-            return;
-        }
-        if let Err(error) = self.core().and_then(|core| Ok(core.send_later(self.clone())?)) {
-            self.sending_failed(error);
-        }
-    }
-
-    fn start_sending(self: &Rc<Self>, data: Gather, core: &Core) -> io::Result<()> {
-        let mut outgoing = self.outgoing.borrow_mut();
-        let operation = Operation::Send {
-            stream: self.as_fd().as_raw_fd(),
-            kind: self.kind,
-            data,
-            sent: 0,
-            awaited: outgoing.is_awaited(),
-            last: outgoing.is_last(),
-        };
-        outgoing.started(core.submit(operation, self.clone())?);
-        Ok(())
-    }
-
-    fn sending_failed(&self, error: io::Error) {
-        self.outgoing.borrow_mut().fail((&error).into());
-        self.tell_end();
-    }
-
-    /// Ends the sending side once everything is sent.
-    pub(super) fn end_sending(&self) {
-        self.outgoing.borrow_mut().end();
-        self.tell_end_of_data();
-    }
-
-    fn tell_end_of_data(&self) {
-        let is_due = self.outgoing.borrow_mut().take_end();
-        if is_due {
-            self.shut_down(Shutdown::Write);
-        }
-    }
-
-    /// As `tell_end_of_data`, for a stream that is dropped: it tells by being closed, unless futures
-    /// keep it open for a while.
-    fn tell_end_of_dropped(self: &Rc<Self>) {
-        let operations = usize::from(self.incoming.borrow().is_receiving())
-            + usize::from(self.outgoing.borrow().sending().is_some())
-            + usize::from(self.outgoing.borrow().is_due());
-        if Rc::strong_count(self) > 1 + operations {
-            self.tell_end_of_data();
-        }
-    }
-
-    /// Ready when there is room for more to be written.
-    #[cfg(feature = "futures-io")]
-    pub(super) fn poll_room(
-        &self,
-        ticket: &mut Option<Ticket>,
-        context: &Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let target = self.outgoing.borrow().more();
-        self.poll_taken(target, ticket, context)
-    }
-
-    /// Ready when the kernel has taken everything up to `target`.
-    pub(super) fn poll_taken(
-        &self,
-        target: u64,
-        ticket: &mut Option<Ticket>,
-        context: &Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let is_known = {
-            let outgoing = self.outgoing.borrow();
-            if let Some(result) = outgoing.taken(target) {
-                return Poll::Ready(result);
-            }
-            outgoing.writers.knows(*ticket, context.waker())
-        };
-        if !is_known {
-            let waker = context.waker().clone();
-            let before = self.outgoing.borrow_mut().writers.insert(ticket, target, waker);
-            drop(before);
-        }
-        Poll::Pending
-    }
-}
-
 /// Closing.
 impl Inner {
     pub(super) fn shut_down(&self, how: Shutdown) {
@@ -436,17 +312,6 @@ impl Owner for Inner {
                 }
             }
             Outcome::Accepted(_) | Outcome::AcceptEnded(_) | Outcome::Connected(_) => {}
-        }
-    }
-}
-
-impl Sender for Inner {
-    fn send_now(self: Rc<Self>, core: &Core) {
-        let data = self.outgoing.borrow_mut().take();
-        if let Some(data) = data
-            && let Err(error) = self.start_sending(data, core)
-        {
-            self.sending_failed(error);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! [`IoStream`]: bytes both ways, over TCP, Unix sockets and pipes.
 //!
 //! `inner` ties together the receiving side (`incoming`, on its `queue`) and the sending side
-//! (`outgoing`); `read`, `write` and `closing` have the futures that users wait for.
+//! (`outgoing`, which `sending` has sent); `read`, `write` and `closing` have the futures that users
+//! wait for.
 
 mod closing;
 mod error;
@@ -14,6 +15,7 @@ mod outgoing;
 mod queue;
 mod read;
 mod reading;
+mod sending;
 mod waiters;
 mod write;
 mod writing;

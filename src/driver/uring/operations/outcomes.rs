@@ -1,0 +1,213 @@
+//! What comes of operations: completions, and what follows from them.
+
+use super::{By, Effort, Operations, Slot, State, cancelled, failure};
+use crate::driver::operation::{Completed, Operation, Outcome, PoolId};
+use crate::driver::uring::requests;
+use crate::driver::uring::ring::Completion;
+use crate::features::KernelFeatures as Features;
+use crate::sys;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// Connections accepted per readiness, where there is no multishot accept: Tornado's number.
+const ACCEPTS_PER_POLL: usize = 128;
+
+/// What becomes of an operation whose request is over, with something left to do.
+enum Sequel {
+    Again(By),
+    /// Again, when there is a buffer.
+    Park(PoolId),
+    /// Again, without what the kernel does not have.
+    Without(Features),
+    End(i32),
+}
+
+impl Operations {
+    /// Takes in the completion of a request. False if it is none's.
+    pub(in crate::driver::uring) fn complete(&mut self, completion: Completion) -> bool {
+        let slot = completion.token.slot();
+        match self.slots.get(slot as usize) {
+            Some(entry) if entry.stamp == completion.token.stamp() => {}
+            _ => return false,
+        }
+        if self.slots[slot as usize].polling {
+            self.polled(slot, completion.result);
+        } else if self.deliver(slot, completion) && !completion.has_more() {
+            self.finished(slot, completion.result);
+        }
+        true
+    }
+
+    /// Tells the owner what a request came to, or part of it. False if the operation is over.
+    fn deliver(&mut self, slot: u32, completion: Completion) -> bool {
+        let Completion { result, .. } = completion;
+        let entry = &mut self.slots[slot as usize];
+        match &mut entry.operation {
+            Operation::Accept { .. } if result >= 0 => {
+                // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+                let socket = unsafe { OwnedFd::from_raw_fd(result) };
+                self.tell(slot, Outcome::Accepted(socket));
+            }
+            Operation::Receive { pool, .. } => {
+                let pool = *pool;
+                if let Some(buffer) = completion.buffer() {
+                    let pool = &mut self.pools[usize::from(pool.0)].pool;
+                    let (length, is_more) = (result.max(0) as usize, completion.has_rest());
+                    // SAFETY: the buffer is this completion's, which is taken in once.
+                    let chunk = unsafe { pool.filled(buffer, length, is_more) };
+                    let scarce = pool.is_scarce();
+                    if result > 0 {
+                        self.tell(slot, Outcome::Received { chunk, scarce });
+                    }
+                }
+                if result == 0 && !completion.has_more() {
+                    self.end(slot, Ok(()));
+                    return false;
+                }
+            }
+            Operation::Send { data, sent, .. } if result >= 0 => {
+                *sent += result as usize;
+                if *sent >= data.len() {
+                    self.end(slot, Ok(()));
+                    return false;
+                }
+            }
+            Operation::Connect { .. } if result >= 0 => {
+                self.end(slot, Ok(()));
+                return false;
+            }
+            Operation::Accept { .. } | Operation::Send { .. } | Operation::Connect { .. } => {}
+        }
+        true
+    }
+
+    /// The request of an operation is over, with something left to do.
+    fn finished(&mut self, slot: u32, result: i32) {
+        let entry = &mut self.slots[slot as usize];
+        let effort = std::mem::replace(&mut entry.effort, Effort::Patient);
+        let entry = &self.slots[slot as usize];
+        let sequel = match (effort, -result) {
+            (Effort::Silent, libc::EAGAIN) => Sequel::Again(By::Request),
+            (_, errno) => self.sequel(&entry.operation, errno),
+        };
+        if entry.state == State::Cancelled {
+            return self.end(
+                slot,
+                match sequel {
+                    // The socket has told of it, and does not tell again.
+                    Sequel::End(errno) => failure(errno),
+                    Sequel::Again(_) | Sequel::Park(_) | Sequel::Without(_) => cancelled(),
+                },
+            );
+        }
+        match sequel {
+            Sequel::Again(by) => self.arm_later(slot, by),
+            Sequel::Park(pool) => self.park(slot, pool),
+            Sequel::Without(features) => {
+                self.features -= features;
+                self.arm_later(slot, By::Request);
+            }
+            Sequel::End(errno) => self.end(slot, failure(errno)),
+        }
+    }
+
+    fn sequel(&self, operation: &Operation, errno: i32) -> Sequel {
+        match (operation, errno) {
+            (_, ..=0 | libc::EINTR) => Sequel::Again(By::Request),
+            // Older kernels take the descriptor's own non-blocking mode for the request's.
+            (_, libc::EAGAIN) => Sequel::Again(By::Poll),
+            (Operation::Connect { .. }, libc::EINPROGRESS | libc::EALREADY) => {
+                Sequel::Again(By::Poll)
+            }
+            (Operation::Accept { .. }, libc::ECONNABORTED) => Sequel::Again(By::Request),
+            (&Operation::Receive { pool, .. }, libc::ENOBUFS) => Sequel::Park(pool),
+            (operation, libc::EINVAL) => {
+                match requests::multishot(operation) & self.features {
+                    // It may be the kernel that does not know the request, or the socket.
+                    features if features.is_empty() => Sequel::End(errno),
+                    _ if matches!(operation, Operation::Accept { listener }
+                        if !sys::is_listening(*listener)) =>
+                    {
+                        Sequel::End(errno)
+                    }
+                    features => Sequel::Without(features),
+                }
+            }
+            _ => Sequel::End(errno),
+        }
+    }
+
+    /// The poll of an operation has fired, or failed.
+    fn polled(&mut self, slot: u32, result: i32) {
+        if self.slots[slot as usize].state == State::Cancelled {
+            return self.end(slot, cancelled());
+        }
+        match -result {
+            ..=0 if self.is_native(slot) => self.arm_later(slot, By::Request),
+            ..=0 => self.attempt(slot),
+            libc::EINTR | libc::EAGAIN | libc::ENOMEM => self.arm_later(slot, By::Poll),
+            errno => self.end(slot, failure(errno)),
+        }
+    }
+
+    /// Does what the kernel has no request for, on a file that is ready.
+    fn attempt(&mut self, slot: u32) {
+        match &mut self.slots[slot as usize].operation {
+            Operation::Accept { .. } => self.attempt_accept(slot),
+            Operation::Receive { .. } => self.attempt_receive(slot),
+            // Every kernel has requests for these.
+            Operation::Send { .. } | Operation::Connect { .. } => {}
+        }
+    }
+
+    fn attempt_accept(&mut self, slot: u32) {
+        let listener = self.slots[slot as usize].operation.fd();
+        for _ in 0..ACCEPTS_PER_POLL {
+            match sys::accept(listener) {
+                Ok(socket) => self.tell(slot, Outcome::Accepted(socket)),
+                Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => {}
+                Err(error) => return self.failed(slot, error),
+            }
+        }
+        self.arm_later(slot, By::Request);
+    }
+
+    fn attempt_receive(&mut self, slot: u32) {
+        let Operation::Receive { stream, kind, pool } = self.slots[slot as usize].operation else {
+            return;
+        };
+        let buffers = &mut self.pools[usize::from(pool.0)].pool;
+        match buffers.fill(|buffer| kind.read(stream, buffer)) {
+            None => self.park(slot, pool),
+            Some(Ok(chunk)) if chunk.is_empty() => self.end(slot, Ok(())),
+            Some(Ok(chunk)) => {
+                let scarce = buffers.is_scarce();
+                self.tell(slot, Outcome::Received { chunk, scarce });
+                self.arm_later(slot, By::Request);
+            }
+            Some(Err(error)) => self.failed(slot, error),
+        }
+    }
+
+    /// An attempt has failed, or was made in vain.
+    fn failed(&mut self, slot: u32, error: io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {
+                self.arm_later(slot, By::Request)
+            }
+            _ => self.end(slot, Err(error)),
+        }
+    }
+
+    fn tell(&mut self, slot: u32, outcome: Outcome) {
+        let owner = self.slots[slot as usize].owner.clone();
+        self.completed.push_back(Completed { owner, outcome });
+    }
+
+    /// The kernel is done with an operation, which is taken out of its slot.
+    pub(super) fn end(&mut self, slot: u32, result: io::Result<()>) {
+        let Slot { state, operation, owner, .. } = self.slots.remove(slot as usize);
+        self.cancelled -= usize::from(state == State::Cancelled);
+        self.completed.push_back(Completed { owner, outcome: operation.ended(result) });
+    }
+}

@@ -1,0 +1,96 @@
+//! Pools of buffers, and the operations that wait for one.
+
+use super::{By, Operations, State};
+use crate::buffer::{BufferRing, Kind, Pool, PoolSize};
+use crate::driver::operation::PoolId;
+use crate::driver::uring::ring::Ring;
+use crate::features::KernelFeatures as Features;
+use crate::handle::Shared;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+pub(super) struct BufferPool {
+    pub(super) pool: Pool,
+    /// Those that found it empty, in order.
+    pub(super) parked: VecDeque<u32>,
+}
+
+impl Operations {
+    /// # Errors
+    ///
+    /// If there is no memory for it, or there are too many.
+    pub(in crate::driver::uring) fn add_pool(
+        &mut self,
+        size: Option<PoolSize>,
+        shared: Arc<Shared>,
+        ring: &mut Ring,
+    ) -> io::Result<PoolId> {
+        let id = u16::try_from(self.pools.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "too many buffer pools"))?;
+        let pool = loop {
+            let (kind, feature) = self.kind_of_pool();
+            let size = size.unwrap_or(PoolSize::usual(kind));
+            let register = |buffers: &BufferRing| {
+                ring.register_buffers(id, buffers, kind == Kind::Incremental)
+            };
+            match Pool::new(size, kind, shared.clone(), register) {
+                // A kernel that has no such rings says so here.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !feature.is_empty() => {
+                    self.features -= feature;
+                }
+                made => break made?,
+            }
+        };
+        self.pools.push(BufferPool { pool, parked: VecDeque::new() });
+        Ok(PoolId(id))
+    }
+
+    /// The best kind of pool that this kernel has, as far as is known, and the feature it takes.
+    fn kind_of_pool(&self) -> (Kind, Features) {
+        if !self.features.contains(Features::BUFFER_RING) {
+            (Kind::List, Features::empty())
+        } else if self.features.contains(Features::INCREMENTAL) {
+            (Kind::Incremental, Features::INCREMENTAL)
+        } else {
+            (Kind::Whole, Features::BUFFER_RING)
+        }
+    }
+
+    pub(super) fn park(&mut self, slot: u32, pool: PoolId) {
+        self.buffers_exhausted += 1;
+        self.slots[slot as usize].state = State::Parked;
+        let pool = &mut self.pools[usize::from(pool.0)];
+        pool.pool.exhausted();
+        pool.parked.push_back(slot);
+    }
+}
+
+impl BufferPool {
+    /// Makes buffers that came back available, and lets those that wait for them go on.
+    #[inline]
+    pub(super) fn replenish(&mut self, to_arm: &mut Vec<(u32, By)>) {
+        self.pool.replenish();
+        if !self.parked.is_empty() {
+            self.unpark(to_arm);
+        }
+    }
+
+    /// Lets as many go on as there are buffers. Who goes on may find that it does not need one.
+    #[cold]
+    fn unpark(&mut self, to_arm: &mut Vec<(u32, By)>) {
+        loop {
+            let fed = self.pool.available().min(self.parked.len());
+            to_arm.extend(self.parked.drain(..fed).map(|slot| (slot, By::Request)));
+            if fed > 0 || self.pool.wait_for_returns() {
+                return;
+            }
+            self.pool.replenish();
+        }
+    }
+
+    /// Some wait, and there are buffers: those who went on before them may not need them.
+    pub(super) fn is_hungry(&self) -> bool {
+        !self.parked.is_empty() && self.pool.available() > 0
+    }
+}
