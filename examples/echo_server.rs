@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
 async fn echo(stream: IoStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     while let Some(piece) = stream.chunk().await? {
-        stream.write(piece).await?;
+        stream.write(piece).buffered().await?;
     }
     Ok(())
 }

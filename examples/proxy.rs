@@ -60,7 +60,7 @@ async fn relay(client: IoStream, host: String, port: u16) -> io::Result<()> {
 
 async fn copy(from: &IoStream, to: &IoStream) -> io::Result<()> {
     while let Some(piece) = from.chunk().await? {
-        to.write(piece).await?;
+        to.write(piece).buffered().await?;
     }
     to.shutdown(Shutdown::Write);
     Ok(())

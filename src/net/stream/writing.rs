@@ -11,6 +11,10 @@ impl IoStream {
     /// Writes data: it is queued now, in order with other writes, and sent also if the returned
     /// future is dropped. That waits until the kernel has taken it all.
     ///
+    /// It is handed to the kernel when the callbacks and tasks of this turn have run, together with
+    /// what they write meanwhile. A server that only answers is faster with
+    /// [`write(data).buffered()`](Write::buffered), which waits only if much is yet to be sent.
+    ///
     /// # Errors
     ///
     /// [`StreamError::WriteLimit`](super::StreamError::WriteLimit) if too much would wait to be
