@@ -222,4 +222,4 @@
 //! | `netutil.bind_sockets`, `bind_unix_socket`, `is_valid_ip` | [`net`](crate::net) has them; a socket that somebody listens at is left alone |
 //! | `add_accept_handler` | [`TcpListener::accept`](crate::net::TcpListener::accept), and [`UnixListener::accept`](crate::net::UnixListener::accept) |
 //! | `Resolver.configure` | [`TcpConnector::resolver`](crate::net::TcpConnector::resolver) |
-//! | `OverrideResolver` | [`OverrideResolver`](crate::net::OverrideResolver), by name, or by name and port |
+//! | `OverrideResolver` | [`OverrideResolver`](crate::net::OverrideResolver), by name, by name and port, or by those and a family |

@@ -90,7 +90,7 @@ fn temporary(name: &str) -> PathBuf {
 struct Fixed(Vec<SocketAddr>);
 
 impl Resolver for Fixed {
-    fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Resolving<'a> {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16, _: Option<Family>) -> Resolving<'a> {
         Box::pin(async { Ok(self.0.clone()) })
     }
 }
@@ -277,7 +277,7 @@ fn the_other_family_wins_when_the_first_gives_no_answer_and_its_attempt_is_given
 fn the_time_given_covers_the_lookup_and_the_connection() {
     struct Slow;
     impl Resolver for Slow {
-        fn resolve<'a>(&'a self, _host: &'a str, _port: u16) -> Resolving<'a> {
+        fn resolve<'a>(&'a self, _: &'a str, _: u16, _: Option<Family>) -> Resolving<'a> {
             Box::pin(pending())
         }
     }
@@ -358,13 +358,13 @@ fn a_name_without_an_address_is_named_with_what_the_resolver_says() {
 #[test]
 fn localhost_is_resolved_without_holding_the_loop() {
     on_loop_with_threads(|io_loop| {
-        let found = run(io_loop, || SystemResolver.resolve("localhost", 80)).unwrap();
+        let found = run(io_loop, || SystemResolver.resolve("localhost", 80, None)).unwrap();
         assert!(!found.is_empty());
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
         // By another thread, or it would be there at once.
-        assert!(SystemResolver.resolve("localhost", 80).now_or_never().is_none());
+        assert!(SystemResolver.resolve("localhost", 80, None).now_or_never().is_none());
         // A literal needs no thread.
-        let literal = SystemResolver.resolve("::1", 80).now_or_never().unwrap().unwrap();
+        let literal = SystemResolver.resolve("::1", 80, None).now_or_never().unwrap().unwrap();
         assert_eq!(literal, ["[::1]:80".parse().unwrap()]);
     });
 }
@@ -374,11 +374,50 @@ fn names_and_ports_are_overridden_the_more_specific_first() {
     on_loop(|io_loop| {
         let resolver = OverrideResolver::new(SystemResolver)
             .host("a.example", "127.0.0.1")
-            .host_port(("a.example", 443), ("127.0.0.2", 1443));
-        let resolve =
-            |host, port| run(io_loop, || resolver.resolve(host, port)).unwrap()[0].to_string();
-        assert_eq!(resolve("a.example", 80), "127.0.0.1:80");
-        assert_eq!(resolve("a.example", 443), "127.0.0.2:1443");
-        assert_eq!(resolve("127.0.0.3", 443), "127.0.0.3:443");
+            .host_port(("a.example", 443), ("127.0.0.2", 1443))
+            .host_port_family(("a.example", 443, Family::V4), ("127.0.0.3", 2443))
+            .host_port_family(("a.example", 80, Family::V6), ("::1", 2080));
+        let resolve = |host, port, family| {
+            let found = run(io_loop, || resolver.resolve(host, port, family)).unwrap();
+            found[0].to_string()
+        };
+        let (v4, v6) = (Some(Family::V4), Some(Family::V6));
+        assert_eq!(resolve("a.example", 80, None), "127.0.0.1:80");
+        assert_eq!(resolve("a.example", 80, v4), "127.0.0.1:80");
+        assert_eq!(resolve("a.example", 80, v6), "[::1]:2080");
+        assert_eq!(resolve("a.example", 443, None), "127.0.0.2:1443");
+        assert_eq!(resolve("a.example", 443, v4), "127.0.0.3:2443");
+        assert_eq!(resolve("127.0.0.4", 443, v4), "127.0.0.4:443");
+        // What is put in its place has no address of the family.
+        let error = run(io_loop, || resolver.resolve("a.example", 443, v6)).unwrap_err();
+        assert_eq!(error.host(), "127.0.0.2");
+    });
+}
+
+#[test]
+fn a_resolver_is_asked_for_the_family_that_the_connection_is_to_be_of() {
+    on_loop(|io_loop| {
+        let (_listener, address) = listen();
+        let names = OverrideResolver::new(SystemResolver)
+            .host("a.example", "192.0.2.1")
+            .host_port_family(("a.example", 80, Family::V4), ("127.0.0.1", address.port()));
+        let to_name = TcpConnector::new().resolver(names);
+        let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        for connector in [to_name.clone().family(Family::V4), to_name.source(source)] {
+            let stream = run(io_loop, || connector.connect("a.example", 80)).unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), address);
+        }
+    });
+}
+
+#[test]
+fn the_system_is_asked_for_addresses_of_one_family() {
+    on_loop_with_threads(|io_loop| {
+        let resolve = |host, family| run(io_loop, || SystemResolver.resolve(host, 80, family));
+        let found = resolve("localhost", Some(Family::V4)).unwrap();
+        assert!(!found.is_empty() && found.iter().all(SocketAddr::is_ipv4), "{found:?}");
+        for (host, family) in [("127.0.0.1", Family::V6), ("::1", Family::V4)] {
+            assert_eq!(resolve(host, Some(family)).unwrap_err().host(), host);
+        }
     });
 }

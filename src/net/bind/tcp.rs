@@ -100,7 +100,7 @@ fn addresses(host: &str, port: u16, options: &BindOptions) -> io::Result<Vec<Soc
     let mut addresses = if host.is_empty() {
         vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
     } else {
-        resolve_blocking(host, port)?
+        resolve_blocking(host, port, options.family)?
     };
     addresses.retain(|address| options.allows(address));
     addresses.sort_by_key(SocketAddr::is_ipv6);

@@ -129,9 +129,10 @@ impl TcpConnector {
     }
 
     async fn run(&self, core: &Rc<Core>, host: &str, port: u16) -> io::Result<IoStream> {
-        let mut addresses = self.resolver.resolve(host, port).await?;
-        let sources = self.source.as_ref().map(Family::of);
-        for family in self.family.into_iter().chain(sources) {
+        let source = self.source.as_ref().map(Family::of);
+        let mut addresses = self.resolver.resolve(host, port, self.family.or(source)).await?;
+        // Not every resolver minds the family, and the source may be of the other.
+        for family in self.family.into_iter().chain(source) {
             addresses.retain(|address| family.includes(address));
         }
         if addresses.is_empty() {

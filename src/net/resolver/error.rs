@@ -12,7 +12,7 @@ use std::io;
 /// use ringloop::net::{Resolver, SystemResolver};
 ///
 /// let io_loop = IoLoop::new()?;
-/// let error = io_loop.run_sync(|| SystemResolver.resolve("no host", 80), None)?.unwrap_err();
+/// let error = io_loop.run_sync(|| SystemResolver.resolve("no host", 80, None), None)?.unwrap_err();
 /// assert_eq!(error.host(), "no host");
 /// println!("{error}");
 /// # Ok::<(), std::io::Error>(())

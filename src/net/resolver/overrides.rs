@@ -1,30 +1,38 @@
 //! [`OverrideResolver`].
 
 use super::{Resolver, Resolving};
+use crate::net::Family;
 use std::collections::HashMap;
 
 /// Puts others in the place of some names, or of some ports of theirs, and leaves the rest to
 /// another resolver: for tests, and for what `/etc/hosts` cannot say.
 ///
-/// What is said of a name and its port comes before what is said of the name.
+/// What is said of a name, its port and a family comes first, then what is said of the name and its
+/// port, then what is said of the name. What is put in the place of another is not looked for here
+/// again.
 ///
 /// ```
 /// use ringloop::IoLoop;
-/// use ringloop::net::{OverrideResolver, Resolver, SystemResolver};
+/// use ringloop::net::{Family, OverrideResolver, Resolver, SystemResolver};
 ///
 /// let resolver = OverrideResolver::new(SystemResolver)
 ///     .host("example.com", "127.0.0.1")
-///     .host_port(("login.example.com", 443), ("127.0.0.1", 1443));
+///     .host_port(("login.example.com", 443), ("127.0.0.1", 1443))
+///     .host_port_family(("login.example.com", 443, Family::V6), ("::1", 1443));
 /// let io_loop = IoLoop::new()?;
-/// let addresses = io_loop.run_sync(|| resolver.resolve("login.example.com", 443), None)??;
-/// assert_eq!(addresses, ["127.0.0.1:1443".parse().unwrap()]);
+/// let login = |family| {
+///     io_loop.run_sync(|| resolver.resolve("login.example.com", 443, family), None)
+/// };
+/// assert_eq!(login(None)??, ["127.0.0.1:1443".parse().unwrap()]);
+/// assert_eq!(login(Some(Family::V6))??, ["[::1]:1443".parse().unwrap()]);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct OverrideResolver<R> {
     inner: R,
     hosts: HashMap<String, String>,
-    ports: HashMap<(String, u16), (String, u16)>,
+    /// At any family, or at one.
+    ports: HashMap<(String, u16, Option<Family>), (String, u16)>,
 }
 
 impl<R: Resolver> OverrideResolver<R> {
@@ -40,21 +48,42 @@ impl<R: Resolver> OverrideResolver<R> {
     }
 
     /// Looks up `instead` where exactly this name and port are asked for.
-    pub fn host_port(
+    pub fn host_port(self, (host, port): (&str, u16), instead: (&str, u16)) -> OverrideResolver<R> {
+        self.at_port((host, port, None), instead)
+    }
+
+    /// Looks up `instead` where exactly this name and port are asked for, and addresses of this
+    /// family alone: by [`TcpConnector::family`](crate::net::TcpConnector::family) or
+    /// [`source`](crate::net::TcpConnector::source), for instance.
+    pub fn host_port_family(
+        self,
+        (host, port, family): (&str, u16, Family),
+        instead: (&str, u16),
+    ) -> OverrideResolver<R> {
+        self.at_port((host, port, Some(family)), instead)
+    }
+
+    fn at_port(
         mut self,
-        (host, port): (&str, u16),
+        (host, port, family): (&str, u16, Option<Family>),
         (instead, instead_port): (&str, u16),
     ) -> OverrideResolver<R> {
-        self.ports.insert((host.to_owned(), port), (instead.to_owned(), instead_port));
+        self.ports.insert((host.to_owned(), port, family), (instead.to_owned(), instead_port));
         self
     }
 }
 
 impl<R: Resolver> Resolver for OverrideResolver<R> {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
-        if let Some((host, port)) = self.ports.get(&(host.to_owned(), port)) {
-            return self.inner.resolve(host, *port);
-        }
-        self.inner.resolve(self.hosts.get(host).map_or(host, String::as_str), port)
+    fn resolve<'a>(&'a self, host: &'a str, port: u16, family: Option<Family>) -> Resolving<'a> {
+        let exactly = (host.to_owned(), port, family);
+        let at_port = self.ports.get(&exactly).or_else(|| {
+            let (host, port, _) = exactly;
+            self.ports.get(&(host, port, None))
+        });
+        let (host, port) = match at_port {
+            Some((host, port)) => (host.as_str(), *port),
+            None => (self.hosts.get(host).map_or(host, String::as_str), port),
+        };
+        self.inner.resolve(host, port, family)
     }
 }
