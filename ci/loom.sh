@@ -1,7 +1,7 @@
 #!/bin/sh
-# The wake protocol, and what becomes of tasks that are woken while their loop closes, through the
-# interleavings of their threads. Miri, which would be for the rest, is not run: the toolchains
-# used here come without it.
+# The wake protocol, buffers given back by other threads, and what becomes of tasks that are woken
+# while their loop closes, through the interleavings of their threads. Miri, which would be for the
+# rest, is not run: the toolchains used here come without it.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -46,12 +46,12 @@ impl WakeState {
     }
 
     #[inline]
-    fn fall_asleep(&self) -> bool {
+    pub(crate) fn fall_asleep(&self) -> bool {
         self.exchange(AWAKE, ASLEEP)
     }
 
     #[inline]
-    fn awake(&self) {
+    pub(crate) fn awake(&self) {
         if self.0.load(Ordering::Relaxed) == ASLEEP {
             self.exchange(ASLEEP, AWAKE);
         }

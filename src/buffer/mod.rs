@@ -1,9 +1,8 @@
 //! Data on its way: buffers that are received into, and what is sent.
 //!
-//! `memory` holds the buffers of a pool and takes them back, `chunk` is what users see of one, `piece`
-//! may be a copy of one. `pool` knows which are free, and provides those to the kernel where it has
-//! buffer rings.
-//! `gather` is what one request sends.
+//! `memory` holds the buffers of a pool and takes them back, `returns` says which came back, `chunk` is
+//! what users see of one, `piece` may be a copy of one. `pool` knows which are free, and provides
+//! those to the kernel where it has buffer rings. `gather` is what one request sends.
 
 mod chunk;
 mod gather;
@@ -11,6 +10,7 @@ mod memory;
 mod payload;
 mod piece;
 mod pool;
+mod returns;
 mod ring;
 
 pub use chunk::Chunk;
