@@ -49,6 +49,29 @@ impl Drop for Accept<'_> {
 /// [`UnixListener::incoming`](super::UnixListener::incoming).
 ///
 /// [`next`](Self::next) is there for those who need no other combinator.
+///
+/// ```
+/// use ringloop::IoLoop;
+/// use ringloop::net::TcpListener;
+/// use std::rc::Rc;
+///
+/// let io_loop = IoLoop::new()?;
+/// let listener = Rc::new(TcpListener::bind("127.0.0.1:0")?);
+/// # let client = std::net::TcpStream::connect(listener.local_addr()?)?;
+/// let end = listener.clone();
+/// io_loop.run_sync(
+///     || async {
+///         let mut incoming = listener.incoming();
+///         while let Some(stream) = incoming.next().await {
+///             println!("{:?}", stream?);
+///             end.close();
+///         }
+///         Ok::<_, std::io::Error>(())
+///     },
+///     None,
+/// )??;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Incoming<'a> {
     accept: Accept<'a>,
     ended: bool,

@@ -1,10 +1,11 @@
 //! Listeners: [`TcpListener`], [`UnixListener`], and what they have in common.
 //!
 //! `acceptor` has the kernel accept, into a `queue` of its own, from which `accept` takes; when the
-//! kernel refuses, `pause` says for how long to leave it alone.
+//! kernel refuses, `pause` says for how long to leave it alone. `alike` is what users see of all that.
 
 mod accept;
 mod acceptor;
+mod alike;
 mod error;
 mod pause;
 mod queue;

@@ -2,6 +2,7 @@
 
 use super::accept::{Accept, Incoming};
 use super::acceptor::Acceptor;
+use super::alike::accepts;
 use crate::net::IoStream;
 use crate::net::bind::{BindOptions, bind_first};
 use std::fmt;
@@ -76,47 +77,6 @@ impl TcpListener {
         Ok(TcpListener { acceptor: Acceptor::new(listener.into())? })
     }
 
-    /// Takes a connection, or waits for one.
-    ///
-    /// Several tasks may wait at a time; they are served in order. The other side's address costs a
-    /// system call, which only [`peer_addr`](IoStream::peer_addr) makes.
-    ///
-    /// # Errors
-    ///
-    /// [`ListenerError`](super::ListenerError) once the listener or its loop is closed. What the
-    /// operating system reports of a socket that does not listen. Not for want of descriptors.
-    pub async fn accept(&self) -> io::Result<IoStream> {
-        Accept::new(&self.acceptor).await
-    }
-
-    /// The connections, one after the other, until the listener is closed.
-    ///
-    /// ```
-    /// use ringloop::IoLoop;
-    /// use ringloop::net::TcpListener;
-    /// use std::rc::Rc;
-    ///
-    /// let io_loop = IoLoop::new()?;
-    /// let listener = Rc::new(TcpListener::bind("127.0.0.1:0")?);
-    /// # let client = std::net::TcpStream::connect(listener.local_addr()?)?;
-    /// let end = listener.clone();
-    /// io_loop.run_sync(
-    ///     || async {
-    ///         let mut incoming = listener.incoming();
-    ///         while let Some(stream) = incoming.next().await {
-    ///             println!("{:?}", stream?);
-    ///             end.close();
-    ///         }
-    ///         Ok::<_, std::io::Error>(())
-    ///     },
-    ///     None,
-    /// )??;
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming::new(&self.acceptor)
-    }
-
     /// Where it listens: with the port that it was given, if it asked for any.
     ///
     /// # Errors
@@ -126,38 +86,6 @@ impl TcpListener {
         let address = self.acceptor.with_socket(|socket| socket.local_addr())?;
         address.as_socket().ok_or_else(|| io::Error::other("not an Internet socket"))
     }
-
-    /// Sets how many connections may wait to be taken by [`accept`](Self::accept) before the rest is
-    /// left in the kernel's backlog. 128 by default, 1 at least. A burst may exceed it a little.
-    pub fn set_accept_limit(&self, connections: usize) {
-        self.acceptor.set_limit(connections.max(1));
-    }
-
-    /// Stops accepting. Connections that nobody has taken are closed, and those who wait for one
-    /// get an error.
-    ///
-    /// The port is free when this returns, or, if the loop is running, at the end of the turn.
-    /// Closing a closed listener does nothing.
-    pub fn close(&self) {
-        self.acceptor.close();
-    }
 }
 
-impl Drop for TcpListener {
-    fn drop(&mut self) {
-        self.acceptor.close();
-    }
-}
-
-/// -1, once it is closed.
-impl AsRawFd for TcpListener {
-    fn as_raw_fd(&self) -> RawFd {
-        self.acceptor.raw_fd()
-    }
-}
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpListener").field("fd", &self.as_raw_fd()).finish_non_exhaustive()
-    }
-}
+accepts!(TcpListener);

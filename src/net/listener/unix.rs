@@ -2,6 +2,7 @@
 
 use super::accept::{Accept, Incoming};
 use super::acceptor::Acceptor;
+use super::alike::accepts;
 use crate::net::IoStream;
 use crate::net::bind::{BindUnixOptions, bind_unix_socket};
 use std::fmt;
@@ -52,21 +53,6 @@ impl UnixListener {
         Ok(UnixListener { acceptor: Acceptor::new(listener.into())? })
     }
 
-    /// Takes a connection, or waits for one. See
-    /// [`TcpListener::accept`](super::TcpListener::accept).
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn accept(&self) -> io::Result<IoStream> {
-        Accept::new(&self.acceptor).await
-    }
-
-    /// The connections, one after the other, until the listener is closed.
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming::new(&self.acceptor)
-    }
-
     /// Where it listens.
     ///
     /// # Errors
@@ -76,35 +62,6 @@ impl UnixListener {
         let address = self.acceptor.with_socket(|socket| socket.local_addr())?;
         address.as_unix().ok_or_else(|| io::Error::other("not a Unix socket"))
     }
-
-    /// Sets how many connections may wait to be taken before the rest is left in the kernel's
-    /// backlog. 128 by default, 1 at least. A burst may exceed it a little.
-    pub fn set_accept_limit(&self, connections: usize) {
-        self.acceptor.set_limit(connections.max(1));
-    }
-
-    /// Stops accepting. Connections that nobody has taken are closed, and those who wait for one
-    /// get an error. Closing a closed listener does nothing.
-    pub fn close(&self) {
-        self.acceptor.close();
-    }
 }
 
-impl Drop for UnixListener {
-    fn drop(&mut self) {
-        self.acceptor.close();
-    }
-}
-
-/// -1, once it is closed.
-impl AsRawFd for UnixListener {
-    fn as_raw_fd(&self) -> RawFd {
-        self.acceptor.raw_fd()
-    }
-}
-
-impl fmt::Debug for UnixListener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnixListener").field("fd", &self.as_raw_fd()).finish_non_exhaustive()
-    }
-}
+accepts!(UnixListener);
