@@ -57,3 +57,8 @@ pub(crate) fn growth(body: impl FnOnce()) -> isize {
     body();
     LIVE_BYTES.get() - before
 }
+
+/// The bytes that are allocated on this thread, and not freed on it.
+pub(crate) fn live_bytes() -> isize {
+    LIVE_BYTES.get()
+}
