@@ -372,3 +372,43 @@ fn a_write_goes_out_before_the_end_that_follows_it() {
     assert_eq!(*got.borrow(), b"the last");
     assert!(IoLoop::try_current().is_some());
 }
+
+#[test]
+fn a_read_that_ends_too_early_leaves_the_bytes_and_says_so_whatever_its_limit() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    send(&peer, "abc");
+    drop(peer);
+    run(&io_loop, async || {
+        let mut buffer = [0; 4];
+        assert_eq!(refusal(stream.read_into(&mut buffer).await), StreamError::Ended);
+        assert_eq!(buffer, [0; 4]);
+        assert_eq!(refusal(stream.read_bytes(4).await), StreamError::Ended);
+        assert_eq!(refusal(stream.read_until(b"x", 4).await), StreamError::Ended);
+        assert_eq!(stream.read_until_close(3).await.unwrap(), b"abc");
+        assert_eq!(stream.read_until_close(3).await.unwrap(), b"");
+    });
+}
+
+#[test]
+fn a_close_callback_that_panics_is_reported_and_the_loop_goes_on() {
+    support::watchdog();
+    let reports = Trace::new();
+    let reported = reports.clone();
+    let io_loop = IoLoop::builder()
+        .panic_hook(move |report| {
+            assert!(report.origin.site.file().ends_with("stream_ends.rs"), "{report}");
+            reported.push(report.message());
+        })
+        .build()
+        .unwrap();
+    let (first, _peer) = stream();
+    let (second, _other) = stream();
+    first.set_close_callback(|_| panic!("on purpose"));
+    mark_close(&second, &reports);
+    first.close();
+    second.close();
+    settle(&io_loop);
+    assert_eq!(reports.take(), ["on purpose", "closed"]);
+    assert_eq!(io_loop.metrics().panics, 1);
+}

@@ -55,3 +55,15 @@ fn a_match_that_ends_beyond_the_limit_is_refused_and_the_bytes_stay() {
         assert_eq!(refusal(stream.read_until_regex(&digits, 9).await), StreamError::Ended);
     });
 }
+
+#[test]
+fn a_match_within_the_limit_is_found_whatever_follows() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let digits = Regex::new("[0-9]+").unwrap();
+    send(&peer, "abc45 and a great deal more");
+    run(&io_loop, async || {
+        assert_eq!(stream.read_until_regex(&digits, 5).await.unwrap(), b"abc45");
+        assert_eq!(stream.read_bytes(4).await.unwrap(), b" and");
+    });
+}
