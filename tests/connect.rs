@@ -1,9 +1,11 @@
 //! Connections to addresses, names and paths.
 
+mod meddling;
 mod stress_support;
 
 use futures::FutureExt;
 use futures::future::join;
+use meddling::meddling_waker;
 use ringloop::net::{
     Family, OverrideResolver, ResolveError, Resolver, Resolving, SystemResolver, TcpConnector,
     TcpListener, UnixListener, connect_tcp,
@@ -14,6 +16,8 @@ use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use stress_support::{alone, assert_open_fds, open_fds, turn};
 
@@ -419,5 +423,23 @@ fn the_system_is_asked_for_addresses_of_one_family() {
         for (host, family) in [("127.0.0.1", Family::V6), ("::1", Family::V4)] {
             assert_eq!(resolve(host, Some(family)).unwrap_err().host(), host);
         }
+    });
+}
+
+#[test]
+fn a_waker_may_turn_the_loop_while_it_is_cloned_for_a_connection() {
+    on_loop(|io_loop| {
+        let (_listener, address) = listen();
+        let turning = io_loop.clone();
+        let waker = meddling_waker(move || {
+            // Refused where a turn is going on.
+            (0..3).for_each(|_| drop(turning.turn(Some(Duration::ZERO))));
+        });
+        let mut connecting = pin!(IoStream::connect(address));
+        let stream = match connecting.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(stream) => stream.unwrap(),
+            Poll::Pending => run(io_loop, || connecting).unwrap(),
+        };
+        assert_eq!(stream.peer_addr().unwrap(), address);
     });
 }

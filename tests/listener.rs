@@ -1,17 +1,21 @@
 //! Listeners: what is accepted, and in which order.
 
 mod listener_support;
+mod meddling;
 mod stress_support;
 
 use futures::StreamExt;
-use futures::future::join;
+use futures::future::{FutureExt, join};
 use listener_support::{SHORT, assert_same, both_ways, build, connect, connect_many, listen, run};
+use meddling::meddling_waker;
 use ringloop::net::{TcpListener, UnixListener};
 use ringloop::{IoLoop, KernelFeatures, LoopError, time};
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use stress_support::{Count, alone, turn, turn_until};
 
@@ -204,5 +208,48 @@ fn accepted_sockets_are_non_blocking_and_not_inherited() {
                 drop(client);
             }
         });
+    });
+}
+
+#[test]
+fn wakers_may_use_the_listener_whenever_they_are_cloned_woken_or_dropped() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let listener = Rc::new(listener);
+        let (count, taken) = (Count::default(), Rc::new(RefCell::new(Vec::new())));
+        let (meddled, meddled_with, taking) = (count.clone(), listener.clone(), taken.clone());
+        let waker = meddling_waker(move || {
+            meddled.hit();
+            let taken = meddled_with.accept().now_or_never();
+            taking.borrow_mut().extend(taken);
+            meddled_with.set_accept_limit(3);
+        });
+        let context = &mut Context::from_waker(&waker);
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let (mut first, mut second) = (pin!(listener.accept()), pin!(listener.accept()));
+            for _ in 0..2 {
+                assert!(first.as_mut().poll(context).is_pending());
+                assert!(second.as_mut().poll(context).is_pending());
+            }
+            clients.extend(connect_many(address, 4));
+            // Whoever is woken takes one; the rest is taken here.
+            turn_until(io_loop, || {
+                let rest = listener.accept().now_or_never();
+                taken.borrow_mut().extend(rest);
+                taken.borrow().len() == clients.len()
+            });
+        }
+        let mut last = pin!(listener.accept());
+        assert!(last.as_mut().poll(context).is_pending());
+        listener.close();
+        assert!(count.get() > 10);
+        assert!(matches!(last.poll(context), Poll::Ready(Err(_))));
+        let taken = taken.take().into_iter().filter_map(Result::ok);
+        let mut taken: Vec<_> = taken.map(|stream| stream.peer_addr().unwrap()).collect();
+        let mut made: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+        taken.sort_unstable();
+        made.sort_unstable();
+        assert_eq!(taken, made);
     });
 }

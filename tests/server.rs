@@ -1,8 +1,10 @@
 //! Servers: handlers, their failures, limits, and the end.
 
+mod meddling;
 mod stress_support;
 
 use futures::future::pending;
+use meddling::meddling_waker;
 use ringloop::net::{
     BindOptions, BindUnixOptions, Family, TcpServer, bind_sockets, bind_unix_socket,
 };
@@ -11,7 +13,9 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Context;
 use std::time::Duration;
 use stress_support::{Count, alone, assert_open_fds, open_fds, turn, turn_until};
 
@@ -513,5 +517,25 @@ fn a_storm_of_connections_that_come_and_go_is_served_to_the_last() {
         });
         turn_until(io_loop, || server.connections() == 0);
         drop(server);
+    });
+}
+
+#[test]
+fn a_waker_may_turn_the_loop_while_it_is_cloned_for_a_shutdown() {
+    both_ways(|io_loop, _| {
+        let server = local().serve(until_end).unwrap();
+        let client = connect(&server);
+        turn_until(io_loop, || server.connections() == 1);
+        client.shutdown(Shutdown::Write).unwrap();
+        let turning = io_loop.clone();
+        let waker = meddling_waker(move || {
+            // Refused where a turn is going on.
+            (0..5).for_each(|_| drop(turning.turn(Some(Duration::ZERO))));
+        });
+        let mut shutdown = pin!(server.shutdown(Duration::from_secs(30)));
+        while shutdown.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            turn(io_loop);
+        }
+        assert_eq!(server.connections(), 0);
     });
 }

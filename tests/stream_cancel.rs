@@ -1,9 +1,11 @@
 //! Futures that are dropped: nothing is lost, and nothing is left behind.
 
+mod meddling;
 mod stream_support;
 mod support;
 
 use futures::FutureExt;
+use meddling::meddling_waker;
 use ringloop::net::StreamError;
 use ringloop::time::timeout;
 use std::cell::RefCell;
@@ -11,7 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use stream_support::{noise, poll_and_drop, poll_once, refusal, run, send, settle, stream};
 use support::new_loop;
@@ -170,34 +172,6 @@ fn a_stream_may_be_dropped_whatever_it_is_doing() {
             io_loop.close(false).unwrap();
         }
     }
-}
-
-/// Runs user code whenever it is cloned, dropped or woken.
-struct Meddler(Rc<dyn Fn()>);
-
-fn meddling_waker(meddle: impl Fn() + 'static) -> Waker {
-    const TABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, release);
-    fn clone(data: *const ()) -> RawWaker {
-        // SAFETY: `data` is a boxed meddler; the test keeps to one thread.
-        let meddler = unsafe { &*data.cast::<Meddler>() };
-        (meddler.0)();
-        RawWaker::new(Box::into_raw(Box::new(Meddler(meddler.0.clone()))).cast(), &TABLE)
-    }
-    fn wake(data: *const ()) {
-        release(data);
-    }
-    fn wake_by_ref(data: *const ()) {
-        // SAFETY: as above.
-        (unsafe { &*data.cast::<Meddler>() }.0)();
-    }
-    fn release(data: *const ()) {
-        // SAFETY: as above, and this is the waker's end.
-        let meddler = unsafe { Box::from_raw(data.cast::<Meddler>().cast_mut()) };
-        (meddler.0)();
-    }
-    let data = Box::into_raw(Box::new(Meddler(Rc::new(meddle)))).cast_const().cast();
-    // SAFETY: the table's functions fit the data, and the waker stays on this thread.
-    unsafe { Waker::from_raw(RawWaker::new(data, &TABLE)) }
 }
 
 #[test]

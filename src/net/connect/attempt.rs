@@ -101,13 +101,15 @@ enum Progress {
 
 impl Connecting {
     fn poll(&self, context: &Context<'_>) -> Poll<io::Result<OwnedFd>> {
+        // User code, before anything is borrowed.
+        let waker = context.waker().clone();
         let mut progress = self.progress.borrow_mut();
         let (result, waker) = match std::mem::replace(&mut *progress, Progress::Taken) {
-            Progress::Done(result) => (Poll::Ready(result), None),
+            Progress::Done(result) => (Poll::Ready(result), Some(waker)),
             Progress::Taken => unreachable!("the result is taken once"),
-            Progress::Waiting(socket, waker) => {
-                *progress = Progress::Waiting(socket, Some(context.waker().clone()));
-                (Poll::Pending, waker)
+            Progress::Waiting(socket, before) => {
+                *progress = Progress::Waiting(socket, Some(waker));
+                (Poll::Pending, before)
             }
         };
         drop(progress);

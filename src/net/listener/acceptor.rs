@@ -99,23 +99,33 @@ impl Acceptor {
         let Some(core) = self.core.upgrade() else {
             return Poll::Ready(Err(ListenerError::LoopClosed.into()));
         };
-        let mut state = self.state.borrow_mut();
-        let taken = match (state.queue.pop(), state.ended) {
-            (Some(socket), _) => Some(Ok(socket)),
-            (None, Some(reason)) => Some(Err(reason.error())),
-            (None, None) => None,
-        };
-        let waker = match taken {
-            Some(_) => ticket.take().and_then(|ticket| state.queue.leave(ticket)),
-            None => state.queue.wait(ticket, context),
-        };
-        drop(state);
-        drop(waker);
+        let mut taken = self.take(ticket);
+        let is_known = self.state.borrow().queue.knows(*ticket, context.waker());
+        if taken.is_none() && !is_known {
+            let waker = context.waker().clone();
+            let before = self.state.borrow_mut().queue.wait(ticket, waker);
+            drop(before);
+            // Wakers are user code, which may have brought something about.
+            taken = self.take(ticket);
+        }
         self.look_if_low();
         match taken {
             Some(taken) => Poll::Ready(taken.map(|socket| IoStream::of_socket(&core, socket))),
             None => Poll::Pending,
         }
+    }
+
+    /// A connection, or why there will be none.
+    fn take(&self, ticket: &mut Option<Ticket>) -> Option<io::Result<OwnedFd>> {
+        let mut state = self.state.borrow_mut();
+        let taken = match (state.queue.pop(), state.ended) {
+            (Some(socket), _) => Ok(socket),
+            (None, reason) => Err(reason?.error()),
+        };
+        let waker = ticket.take().and_then(|ticket| state.queue.leave(ticket));
+        drop(state);
+        drop(waker);
+        Some(taken)
     }
 
     /// Somebody does not wait any more. If there is a connection that they were woken for, somebody

@@ -2,19 +2,20 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 /// Connections that wait, unless said otherwise: what Tornado accepts at a time.
 const LIMIT: usize = 128;
 
 /// Names one who waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
 pub(super) struct Queue {
     sockets: VecDeque<OwnedFd>,
     /// As many are taken from the kernel; those that come in the same turn may exceed it.
     limit: usize,
+    /// In the order of their tickets.
     waiters: VecDeque<(Ticket, Waker)>,
     next: u64,
 }
@@ -50,27 +51,32 @@ impl Queue {
         self.sockets.len() <= self.limit / 2
     }
 
+    /// Where somebody stands, who has not been woken.
+    fn place(&self, ticket: Ticket) -> Option<usize> {
+        self.waiters.binary_search_by_key(&ticket, |(waiting, _)| *waiting).ok()
+    }
+
+    /// Whether somebody waits, and with this waker.
+    pub(super) fn knows(&self, ticket: Option<Ticket>, waker: &Waker) -> bool {
+        let place = ticket.and_then(|ticket| self.place(ticket));
+        place.is_some_and(|place| self.waiters[place].1.will_wake(waker))
+    }
+
     /// Somebody waits from now on, or goes on waiting. The waker to be dropped comes back.
-    pub(super) fn wait(
-        &mut self,
-        ticket: &mut Option<Ticket>,
-        context: &Context<'_>,
-    ) -> Option<Waker> {
-        let known = self.waiters.iter_mut().find(|(waiting, _)| Some(*waiting) == *ticket);
-        if let Some((_, waker)) = known {
-            let same = waker.will_wake(context.waker());
-            return (!same).then(|| std::mem::replace(waker, context.waker().clone()));
+    pub(super) fn wait(&mut self, ticket: &mut Option<Ticket>, waker: Waker) -> Option<Waker> {
+        if let Some(place) = ticket.and_then(|ticket| self.place(ticket)) {
+            return Some(std::mem::replace(&mut self.waiters[place].1, waker));
         }
         let new = Ticket(self.next);
         self.next += 1;
         *ticket = Some(new);
-        self.waiters.push_back((new, context.waker().clone()));
+        self.waiters.push_back((new, waker));
         None
     }
 
     /// Somebody does not wait any more: the waker to be dropped, if it has not been woken.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
-        let place = self.waiters.iter().position(|(waiting, _)| *waiting == ticket)?;
+        let place = self.place(ticket)?;
         self.waiters.remove(place).map(|(_, waker)| waker)
     }
 

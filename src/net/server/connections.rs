@@ -66,26 +66,23 @@ impl Connections {
 
     /// Waits until there may be more.
     pub(super) async fn has_room(&self) {
-        poll_fn(|context| match self.room() {
-            0 => self.watch(context),
-            _ => Poll::Ready(()),
-        })
-        .await;
+        poll_fn(|context| self.watch(context, || self.room() > 0)).await;
     }
 
     /// Waits until there are none.
     pub(super) async fn ended(&self) {
-        poll_fn(|context| match self.len() {
-            0 => Poll::Ready(()),
-            _ => self.watch(context),
-        })
-        .await;
+        poll_fn(|context| self.watch(context, || self.len() == 0)).await;
     }
 
-    fn watch<T>(&self, context: &Context<'_>) -> Poll<T> {
+    fn watch(&self, context: &Context<'_>, is_due: impl Fn() -> bool) -> Poll<()> {
+        // User code, before anything is borrowed or looked at.
+        let waker = context.waker().clone();
+        if is_due() {
+            return Poll::Ready(());
+        }
         let mut watchers = self.watchers.borrow_mut();
-        if !watchers.iter().any(|watcher| watcher.will_wake(context.waker())) {
-            watchers.push(context.waker().clone());
+        if !watchers.iter().any(|watcher| watcher.will_wake(&waker)) {
+            watchers.push(waker);
         }
         Poll::Pending
     }
