@@ -56,6 +56,20 @@ impl Queued {
     }
 }
 
+impl From<Box<dyn Callback>> for Queued {
+    #[inline]
+    fn from(callback: Box<dyn Callback>) -> Queued {
+        Queued::Callback(callback)
+    }
+}
+
+impl From<Runnable> for Queued {
+    #[inline]
+    fn from(runnable: Runnable) -> Queued {
+        Queued::Task(runnable)
+    }
+}
+
 /// First in, first out. No borrow outlives a method, so callbacks may add to it.
 #[derive(Default)]
 pub(crate) struct CallbackQueue {
@@ -63,9 +77,15 @@ pub(crate) struct CallbackQueue {
 }
 
 impl CallbackQueue {
+    /// Nothing is made into a `Queued` before there is room for it: this way, it is made in place.
     #[inline]
-    pub(crate) fn push(&self, next: Queued) {
-        self.queue.borrow_mut().push_back(next);
+    pub(crate) fn push(&self, next: impl Into<Queued>) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.len() < queue.capacity() {
+            queue.push_back(next.into());
+        } else {
+            push_to_full(&mut queue, next);
+        }
     }
 
     pub(crate) fn extend(&self, items: impl Iterator<Item = Queued>) {
@@ -91,4 +111,9 @@ impl CallbackQueue {
     pub(crate) fn take(&self) -> VecDeque<Queued> {
         self.queue.take()
     }
+}
+
+#[cold]
+fn push_to_full(queue: &mut VecDeque<Queued>, next: impl Into<Queued>) {
+    queue.push_back(next.into());
 }

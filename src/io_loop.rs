@@ -6,7 +6,7 @@ mod tasks;
 
 use crate::buffer::PoolSize;
 use crate::builder::Builder;
-use crate::callbacks::{Callback, Deferred, Queued};
+use crate::callbacks::{Callback, Deferred};
 use crate::clock::Deadline;
 use crate::driver::operation::PoolId;
 use crate::error::LoopError;
@@ -419,8 +419,8 @@ impl IoLoop {
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + 'static) {
         if self.core.is_usable() {
-            let callback = Deferred::boxed(callback, Location::caller());
-            self.core.callbacks.push(Queued::Callback(callback));
+            let callback: Box<dyn Callback> = Deferred::boxed(callback, Location::caller());
+            self.core.callbacks.push(callback);
         }
     }
 

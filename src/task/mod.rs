@@ -28,7 +28,6 @@ pub(crate) mod registry;
 pub(crate) mod run_sync;
 pub(crate) mod strays;
 
-use crate::callbacks::Queued;
 use crate::handle::{Posted, Shared};
 use crate::io_loop;
 use crate::report::{CallbackKind, Origin};
@@ -94,7 +93,7 @@ impl Source {
 fn schedule(runnable: Runnable) {
     let shared = &runnable.metadata().shared;
     match io_loop::current_of(shared) {
-        Some(core) => core.callbacks.push(Queued::Task(runnable)),
+        Some(core) => core.callbacks.push(runnable),
         None => {
             // Once it is posted, the task may be gone, and its share with it.
             let shared = Arc::clone(shared);
