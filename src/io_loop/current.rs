@@ -2,62 +2,80 @@
 
 use super::core::Core;
 use crate::handle::Shared;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
+use std::ptr;
 use std::rc::{Rc, Weak};
-use std::thread::LocalKey;
 
 thread_local! {
     /// Weak: being current does not keep a loop alive.
-    static CURRENT: Place = const { RefCell::new(Weak::new()) };
-    static RUNNING: Place = const { RefCell::new(Weak::new()) };
+    static CURRENT: RefCell<Weak<Core>> = const { RefCell::new(Weak::new()) };
+    /// Put here and taken away again by a [`Scope`]. As nothing is dropped with the thread, nobody
+    /// has to find out whether it was already, each time that a task is woken.
+    static RUNNING: Cell<Running> = const { Cell::new(None) };
 }
 
-type Place = RefCell<Weak<Core>>;
+type Running = Option<ManuallyDrop<Rc<Core>>>;
 
-/// A thread that ends has none any more.
 pub(super) fn get() -> Option<Rc<Core>> {
-    RUNNING
-        .try_with(|running| running.borrow().upgrade())
-        .ok()
-        .flatten()
-        .or_else(|| CURRENT.try_with(|current| current.borrow().upgrade()).ok().flatten())
+    look_at_running(|running| running.cloned()).or_else(made_current)
 }
 
 /// The loop that `shared` belongs to, if it is the current one.
 #[inline]
 pub(crate) fn of(shared: &Shared) -> Option<Rc<Core>> {
-    get().filter(|core| std::ptr::eq(&*core.shared, shared))
+    let is_it = |core: &Rc<Core>| ptr::eq(&*core.shared, shared);
+    let (core, none_runs) =
+        look_at_running(|core| (core.filter(|core| is_it(core)).cloned(), core.is_none()));
+    if none_runs { made_current().filter(is_it) } else { core }
+}
+
+#[inline]
+fn look_at_running<R>(look: impl FnOnce(Option<&Rc<Core>>) -> R) -> R {
+    RUNNING.with(|place| {
+        let running = place.take();
+        let result = look(running.as_deref());
+        place.set(running);
+        result
+    })
+}
+
+/// A thread that ends has none any more.
+#[cold]
+fn made_current() -> Option<Rc<Core>> {
+    CURRENT.try_with(|current| current.borrow().upgrade()).ok().flatten()
 }
 
 pub(super) fn set(core: &Rc<Core>) {
-    replace(&CURRENT, Rc::downgrade(core));
+    replace(Rc::downgrade(core));
 }
 
 pub(super) fn clear() {
-    replace(&CURRENT, Weak::new());
+    replace(Weak::new());
 }
 
-fn replace(place: &'static LocalKey<Place>, core: Weak<Core>) -> Weak<Core> {
-    place.try_with(|place| place.replace(core)).unwrap_or_default()
+fn replace(core: Weak<Core>) {
+    let _ = CURRENT.try_with(|current| current.replace(core));
 }
 
 /// Makes a loop current, whatever else is made current meanwhile, until it is dropped; then the one
 /// that was.
 pub(super) struct Scope {
-    running: Weak<Core>,
+    running: Running,
     current: Weak<Core>,
 }
 
 impl Scope {
     pub(super) fn enter(core: &Rc<Core>) -> Scope {
         let current = CURRENT.try_with(|current| current.borrow().clone()).unwrap_or_default();
-        Scope { running: replace(&RUNNING, Rc::downgrade(core)), current }
+        Scope { running: RUNNING.replace(Some(ManuallyDrop::new(core.clone()))), current }
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        replace(&RUNNING, std::mem::take(&mut self.running));
-        replace(&CURRENT, std::mem::take(&mut self.current));
+        let ours = RUNNING.replace(self.running.take());
+        drop(ours.map(ManuallyDrop::into_inner));
+        replace(std::mem::take(&mut self.current));
     }
 }
