@@ -119,7 +119,8 @@ pub(crate) trait Driver {
     /// Outcomes that this brings go to `completed`.
     fn flush(&mut self, completed: &mut VecDeque<Completed>) -> io::Result<()>;
 
-    /// True if a turn that does not wait would do nothing. Costs no system call.
+    /// True if the last turn has found nothing, and one that does not wait would do nothing now.
+    /// Costs no system call, and may be false for no reason.
     fn is_quiet(&mut self) -> bool;
 
     /// Makes a pool of buffers to receive into, of the usual size if there is none given.

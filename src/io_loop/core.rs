@@ -215,10 +215,9 @@ impl Core {
     }
 
     /// True if there is nothing that the kernel has to be told, has to tell, or has told.
+    #[inline]
     fn is_quiet(&self) -> bool {
-        !self.unreleased.get()
-            && self.batch.borrow().is_empty()
-            && self.driver().is_ok_and(|mut driver| driver.is_quiet())
+        !self.unreleased.get() && self.driver.borrow_mut().as_mut().is_some_and(|d| d.is_quiet())
     }
 
     /// Runs the callbacks queued and the timeouts due when the turn begins. False if it is the
@@ -297,8 +296,7 @@ impl Core {
     fn wait_virtually(&self, deadline: u64) -> io::Result<()> {
         self.wait_for(Wait::Poll)?;
         // What one look at the kernel has not found may still be on its way to us.
-        let quiet = self.driver()?.is_quiet() && self.batch.borrow().is_empty();
-        if !quiet || self.shared.alarm.is_notified() {
+        if !self.driver()?.is_quiet() || self.shared.alarm.is_notified() {
             return Ok(());
         }
         if deadline > self.clock.now() && self.clock.is_held() {

@@ -62,6 +62,9 @@ impl WakePoll {
 }
 
 pub(crate) struct Uring {
+    /// The last turn has found nothing and left nothing to do, and nobody has asked for anything
+    /// since: what there is to do now, if anything, is in the ring.
+    settled: bool,
     ring: Ring,
     polls: Polls,
     operations: Operations,
@@ -77,7 +80,7 @@ impl Uring {
         let mut wake = WakePoll { eventfd, stamp: Stamp::first(Kind::Wake), armed: false };
         wake.arm(&mut ring);
         let operations = Operations::new(ring.features());
-        Ok(Uring { ring, polls: Polls::new(), operations, wake, urgent: false })
+        Ok(Uring { settled: false, ring, polls: Polls::new(), operations, wake, urgent: false })
     }
 
     /// Submits what is queued, waits, and takes in what there is.
@@ -85,7 +88,7 @@ impl Uring {
         self.ring.submit_and_wait(wait)?;
         self.reap();
         self.reap_rest()?;
-        if self.ring.is_settled() {
+        if self.ring.is_up_to_date() {
             self.operations.settle();
             self.urgent = false;
         } else {
@@ -139,6 +142,10 @@ impl Uring {
         self.urgent || self.polls.is_releasing() || self.operations.is_releasing()
     }
 
+    fn is_settled(&self) -> bool {
+        self.wake.armed && self.polls.is_quiet() && self.operations.is_quiet()
+    }
+
     fn has_let_go(&self) -> bool {
         !self.polls.is_releasing() && self.operations.is_empty() && !self.wake.armed
     }
@@ -177,14 +184,17 @@ fn other_completion(
 
 impl Driver for Uring {
     fn add_poll(&mut self, fd: RawFd, interest: Events, trigger: Trigger) -> u32 {
+        self.settled = false;
         self.polls.add(fd, interest, trigger)
     }
 
     fn modify_poll(&mut self, fd: RawFd, interest: Events) -> io::Result<()> {
+        self.settled = false;
         self.polls.modify(fd, interest, &mut self.ring)
     }
 
     fn remove_poll(&mut self, fd: RawFd) -> bool {
+        self.settled = false;
         self.polls.remove(fd, &mut self.ring)
     }
 
@@ -193,6 +203,7 @@ impl Driver for Uring {
     }
 
     fn flush(&mut self, completed: &mut VecDeque<Completed>) -> io::Result<()> {
+        self.settled = false;
         let flushed = self.flush_cancellations();
         self.polls.forget_levels();
         self.operations.report(completed);
@@ -200,19 +211,23 @@ impl Driver for Uring {
     }
 
     fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId> {
+        self.settled = false;
         self.operations.add_pool(size, shared, &mut self.ring)
     }
 
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {
         self.urgent |= matches!(operation, Operation::Send { .. });
+        self.settled = false;
         self.operations.submit(operation, owner, &mut self.ring)
     }
 
     fn cancel(&mut self, operation: OperationKey) {
+        self.settled = false;
         self.operations.cancel(operation, &mut self.ring);
     }
 
     fn close_descriptor(&mut self, fd: OwnedFd) {
+        self.settled = false;
         self.urgent = true;
         self.ring.push_close(fd);
     }
@@ -231,21 +246,21 @@ impl Driver for Uring {
         }
         self.polls.report(&mut batch.ready);
         self.operations.report(&mut batch.completed);
+        self.settled = batch.is_empty() && self.is_settled();
         Ok(())
     }
 
     fn is_quiet(&mut self) -> bool {
-        self.wake.armed
-            && self.polls.is_quiet()
-            && self.operations.is_quiet()
-            && self.ring.is_quiet()
+        self.settled && self.ring.is_quiet()
     }
 
     fn put_back(&mut self, rest: &[Readiness]) {
+        self.settled = false;
         self.polls.put_back(rest);
     }
 
     fn close(&mut self, completed: &mut VecDeque<Completed>) {
+        self.settled = false;
         self.polls.disarm_all(&mut self.ring);
         self.operations.cancel_all(&mut self.ring);
         if self.wake.armed {

@@ -324,7 +324,7 @@ impl Ring {
     /// True if the kernel has taken in every request, and has put every completion that was there
     /// then into the ring.
     #[inline]
-    pub(super) fn is_settled(&mut self) -> bool {
+    pub(super) fn is_up_to_date(&mut self) -> bool {
         let submission = self.io.submission();
         submission.is_empty() && !submission.cq_overflow() && self.waiting.is_empty()
     }
