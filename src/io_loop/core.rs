@@ -31,6 +31,7 @@ use crate::report::{CallbackKind, Origin, Watch};
 use crate::sleepers::Sleepers;
 use crate::sys::{BareFd, PollProbe};
 use crate::task::registry::Tasks;
+use crate::task::strays::Mark;
 use crate::timeouts::Timeouts;
 use slab::Slab;
 use std::cell::{Cell, RefCell, RefMut};
@@ -234,19 +235,37 @@ impl Core {
             // Peers of what the turn before has closed should not have to wait for them.
             self.release()?;
         }
+        self.run_callbacks()?;
+        if any_due {
+            self.run_due()?;
+        }
+        Ok(mode != Mode::Start || !self.shared.take_stop())
+    }
+
+    #[inline]
+    fn run_callbacks(&self) -> io::Result<()> {
+        let mark = Mark::now();
         for _ in 0..self.callbacks.len() {
-            let Some(next) = self.callbacks.pop() else {
-                break;
-            };
-            self.run_next(next);
+            match self.callbacks.pop() {
+                Some(Queued::Task(runnable)) => self.poll_task(runnable, mark),
+                Some(Queued::Callback(callback)) => {
+                    add(&self.counts.callbacks, 1);
+                    callback.run(CallbackKind::Callback, self);
+                }
+                None => break,
+            }
             self.check_fork()?;
         }
+        Ok(())
+    }
+
+    fn run_due(&self) -> io::Result<()> {
         while let Some(timeout) = self.take_due() {
             add(&self.counts.timeouts, 1);
             timeout.run(CallbackKind::Timeout, self);
             self.check_fork()?;
         }
-        Ok(mode != Mode::Start || !self.shared.take_stop())
+        Ok(())
     }
 
     /// Whether any timeouts are due.

@@ -10,11 +10,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Why a task has no output.
-pub(crate) enum Failure {
+/// Why the loop drops a future that is not done.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
     Aborted,
     /// The loop was closed, or is another process's.
     Closed,
+}
+
+/// Why a task has no output.
+pub(crate) enum Failure {
+    Ended(End),
     /// An executor dropped the function that was to run.
     Dropped,
     Panicked(Payload),
@@ -46,7 +52,7 @@ impl<T> Drop for Output<T> {
             Some(Ok(value)) => drop_user_value(value),
             Some(Err(Failure::Panicked(payload))) => strays::leave(Caught::panic(payload), true),
             Some(Err(Failure::Failed(text))) => strays::leave(Caught::error(text), false),
-            Some(Err(Failure::Aborted | Failure::Closed | Failure::Dropped)) | None => {}
+            Some(Err(Failure::Ended(_) | Failure::Dropped)) | None => {}
         }
     }
 }
@@ -97,8 +103,8 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Output<T>> {
         let this = self.project();
-        if let Some(failure) = this.entry.take_order() {
-            return Poll::Ready(Output(Some(Err(failure))));
+        if let Some(end) = this.entry.take_order() {
+            return Poll::Ready(Output(Some(Err(Failure::Ended(end)))));
         }
         let Some(future) = this.future.as_pin_mut() else { return Poll::Pending };
         let result = match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {

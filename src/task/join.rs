@@ -1,7 +1,7 @@
 //! [`JoinHandle`], and what it may say instead of a value.
 
 use super::Meta;
-use super::body::{Failure, Output};
+use super::body::{End, Failure, Output};
 use super::strays::{Mark, Payload, Stray};
 use crate::callbacks::Callback;
 use crate::handle::Posted;
@@ -108,8 +108,15 @@ impl<T> Future for JoinHandle<T> {
             return Poll::Ready(Err(JoinError(Repr::Closed)));
         }
         let output = ready!(Pin::new(task).poll(context));
-        self.task = None;
-        Poll::Ready(output.take().unwrap_or(Err(Failure::Closed)).map_err(JoinError::from))
+        if let Some(task) = self.task.take() {
+            // Dropping it would look for something to cancel first.
+            task.detach();
+        }
+        match output.take() {
+            Some(Ok(value)) => Poll::Ready(Ok(value)),
+            Some(Err(failure)) => Poll::Ready(Err(failure.into())),
+            None => Poll::Ready(Err(JoinError(Repr::Closed))),
+        }
     }
 }
 
@@ -248,8 +255,8 @@ impl JoinError {
 impl From<Failure> for JoinError {
     fn from(failure: Failure) -> JoinError {
         JoinError(match failure {
-            Failure::Aborted => Repr::Aborted,
-            Failure::Closed => Repr::Closed,
+            Failure::Ended(End::Aborted) => Repr::Aborted,
+            Failure::Ended(End::Closed) => Repr::Closed,
             Failure::Dropped => Repr::Dropped,
             Failure::Panicked(payload) => Repr::Panicked(Mutex::new(payload)),
             // Only tasks without a handle fail.

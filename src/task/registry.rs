@@ -1,6 +1,6 @@
 //! The tasks of a loop whose futures are not dropped yet.
 
-use super::body::{Body, Failure};
+use super::body::{Body, End, Failure};
 use super::join::JoinHandle;
 use super::strays::Stray;
 use super::{Meta, Runnable, Source, schedule};
@@ -21,7 +21,7 @@ pub(crate) struct Tasks {
     /// One of each task, which also keeps its cell.
     wakers: RefCell<Slab<Waker>>,
     /// For the task that is run next: to end.
-    order: Cell<Option<Failure>>,
+    order: Cell<Option<End>>,
     panics: Cell<u64>,
 }
 
@@ -100,7 +100,16 @@ impl Tasks {
         let entry = Entry { tasks: self.clone(), key };
         let body = Body::new(future, finish, entry);
         let builder = async_task::Builder::new().metadata(meta);
-        let (runnable, task) = builder.spawn_local(move |_| body, schedule);
+        let (runnable, task) = match cfg!(debug_assertions) {
+            // As below, with a look at which thread it is whenever the future is touched.
+            true => builder.spawn_local(move |_| body, schedule),
+            // SAFETY: the future is `'static`, but need not be `Send`: it is polled and dropped by
+            // the `Runnable`, and those are run and dropped on this thread only. They are made by
+            // the caller, and by `schedule`, which gives them to the loop if this is its thread, and
+            // else to `Shared::post`, which gives them to the loop, or forgets them. The loop's
+            // core never leaves its thread. `schedule` captures nothing.
+            false => unsafe { builder.spawn_unchecked(move |_| body, schedule) },
+        };
         (runnable, JoinHandle::new(task))
     }
 
@@ -115,10 +124,9 @@ impl Tasks {
         self.wakers.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
 
-    /// Runs a task, or with an order to end, ends it.
-    #[inline]
-    pub(crate) fn run(&self, runnable: Runnable, order: Option<Failure>) {
-        self.order.set(order);
+    /// Drops a task's future instead of polling it. Neither unwinds out of the task.
+    pub(crate) fn end(&self, runnable: Runnable, why: End) {
+        self.order.set(Some(why));
         runnable.run();
     }
 }
@@ -132,7 +140,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// The order to end, if there is one.
     #[inline]
-    pub(crate) fn take_order(&self) -> Option<Failure> {
+    pub(crate) fn take_order(&self) -> Option<End> {
         self.tasks.order.take()
     }
 

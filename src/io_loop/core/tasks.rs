@@ -3,8 +3,8 @@
 use super::{Core, add};
 use crate::callbacks::{Callback, Queued};
 use crate::executor::{Executor, ThreadPool};
-use crate::report::{CallbackKind, Origin};
-use crate::task::body::Failure;
+use crate::report::Origin;
+use crate::task::body::{End, Failure};
 use crate::task::join::JoinHandle;
 use crate::task::strays::Mark;
 use crate::task::{Runnable, Source};
@@ -25,7 +25,7 @@ impl Core {
     {
         if self.is_usable() {
             let (runnable, handle) = self.tasks.spawn(&self.shared, source, future, finish);
-            self.callbacks.push(Queued::Task(runnable));
+            self.callbacks.push(runnable);
             handle
         } else {
             self.refuse(source, future, finish)
@@ -40,7 +40,7 @@ impl Core {
         M: Fn(F::Output) -> Result<T, Failure> + 'static,
     {
         let (runnable, handle) = self.tasks.still_born(&self.shared, source, future, finish);
-        self.end_task(runnable, Failure::Closed);
+        self.end_task(runnable, End::Closed);
         handle
     }
 
@@ -60,43 +60,40 @@ impl Core {
         }
     }
 
+    /// `mark`: a moment in this turn, or before.
     #[inline]
-    pub(super) fn run_next(&self, next: Queued) {
-        match next {
-            Queued::Callback(callback) => {
-                add(&self.counts.callbacks, 1);
-                callback.run(CallbackKind::Callback, self);
-            }
-            Queued::Task(runnable) => self.poll_task(runnable),
-        }
-    }
-
-    #[inline]
-    fn poll_task(&self, runnable: Runnable) {
+    pub(super) fn poll_task(&self, runnable: Runnable, mark: Mark) {
         if runnable.metadata().is_aborted() {
-            return self.end_task(runnable, Failure::Aborted);
+            return self.end_task(runnable, End::Aborted);
         }
         add(&self.counts.task_polls, 1);
         let source = runnable.metadata().source;
-        let mark = Mark::now();
         if self.watch.is_timed() {
-            self.watch.run(|| source.origin(), || self.tasks.run(runnable, None));
+            self.poll_timed(runnable, source);
         } else {
             // Neither the future nor its destructor unwinds out of the task.
-            self.tasks.run(runnable, None);
+            runnable.run();
         }
         if mark.has_strays() {
             self.settle(source, mark);
         }
     }
 
+    #[cold]
+    fn poll_timed(&self, runnable: Runnable, source: Source) {
+        let poll = || {
+            runnable.run();
+        };
+        self.watch.run(|| source.origin(), poll);
+    }
+
     /// Drops a task's future, with word to its handle why.
     #[cold]
-    fn end_task(&self, runnable: Runnable, why: Failure) {
+    fn end_task(&self, runnable: Runnable, why: End) {
         add(&self.counts.task_polls, 1);
         let source = runnable.metadata().source;
         let mark = Mark::now();
-        self.watch.run(|| source.origin(), || self.tasks.run(runnable, Some(why)));
+        self.watch.run(|| source.origin(), || self.tasks.end(runnable, why));
         self.settle(source, mark);
     }
 
@@ -169,7 +166,7 @@ impl EndOfTask<'_> {
 impl Drop for EndOfTask<'_> {
     fn drop(&mut self) {
         if let Some(runnable) = self.runnable.take() {
-            self.core.end_task(runnable, Failure::Closed);
+            self.core.end_task(runnable, End::Closed);
         }
     }
 }
