@@ -186,7 +186,10 @@ impl Core {
             return Ok(());
         }
         while self.run_queued(Mode::Start)? && !done() {
-            self.wait_and_dispatch(Mode::Start)?;
+            // Where callbacks follow upon callbacks, this is all that there is to do.
+            if self.callbacks.is_empty() || !self.is_quiet() {
+                self.wait_and_dispatch(Mode::Start)?;
+            }
         }
         self.release()
     }
@@ -204,21 +207,19 @@ impl Core {
         self.release()
     }
 
-    #[inline]
     fn wait_and_dispatch(&self, mode: Mode) -> io::Result<()> {
         self.send_all();
-        // Where callbacks follow upon callbacks, this is all that there is to do.
-        if self.callbacks.is_empty() || !self.is_quiet() {
-            self.wait(mode)?;
-            self.dispatch();
-        }
+        self.wait(mode)?;
+        self.dispatch();
         Ok(())
     }
 
     /// True if there is nothing that the kernel has to be told, has to tell, or has told.
     #[inline]
     fn is_quiet(&self) -> bool {
-        !self.unreleased.get() && self.driver.borrow_mut().as_mut().is_some_and(|d| d.is_quiet())
+        !self.unreleased.get()
+            && self.outbox.borrow().is_empty()
+            && self.driver.borrow_mut().as_mut().is_some_and(|d| d.is_quiet())
     }
 
     /// Runs the callbacks queued and the timeouts due when the turn begins. False if it is the
@@ -227,7 +228,7 @@ impl Core {
         // A handler of the turn before may have forked.
         self.check_fork()?;
         add(&self.counts.turns, 1);
-        let any_due = self.collect_due();
+        let any_due = !self.timeouts.borrow().is_empty() && self.collect_due();
         if self.shared.alarm.take_notice() {
             self.collect_posted();
         }
@@ -259,6 +260,7 @@ impl Core {
         Ok(())
     }
 
+    #[inline(never)]
     fn run_due(&self) -> io::Result<()> {
         while let Some(timeout) = self.take_due() {
             add(&self.counts.timeouts, 1);
@@ -269,15 +271,16 @@ impl Core {
     }
 
     /// Whether any timeouts are due.
+    #[inline(never)]
     fn collect_due(&self) -> bool {
-        let mut timeouts = self.timeouts.borrow_mut();
-        !timeouts.is_empty() && timeouts.collect_due(self.clock.now())
+        self.timeouts.borrow_mut().collect_due(self.clock.now())
     }
 
     fn take_due(&self) -> Option<Box<dyn Callback>> {
         self.timeouts.borrow_mut().take_due()
     }
 
+    #[inline(never)]
     fn collect_posted(&self) {
         let mut posted = self.shared.posts.take(self.posted.take());
         self.callbacks.extend(posted.drain(..).map(Queued::from));

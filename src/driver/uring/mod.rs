@@ -142,8 +142,11 @@ impl Uring {
         self.urgent || self.polls.is_releasing() || self.operations.is_releasing()
     }
 
-    fn is_settled(&self) -> bool {
-        self.wake.armed && self.polls.is_quiet() && self.operations.is_quiet()
+    fn is_settled(&mut self) -> bool {
+        self.wake.armed
+            && self.polls.is_quiet()
+            && self.operations.is_quiet()
+            && self.ring.is_settled()
     }
 
     fn has_let_go(&self) -> bool {
@@ -251,7 +254,7 @@ impl Driver for Uring {
     }
 
     fn is_quiet(&mut self) -> bool {
-        self.settled && self.ring.is_quiet()
+        self.settled && !self.ring.has_news()
     }
 
     fn put_back(&mut self, rest: &[Readiness]) {

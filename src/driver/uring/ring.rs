@@ -312,13 +312,22 @@ impl Ring {
         self.stashed.is_empty() && self.io.completion().is_empty()
     }
 
-    /// True if an enter would neither submit nor bring anything. The kernel says so in memory that
-    /// it shares with us.
-    #[inline]
+    /// True if an enter would neither submit nor bring anything.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let nothing_new = self.is_idle() && self.waiting.is_empty();
+        self.is_settled() && !self.has_news()
+    }
+
+    /// True if there is nothing to submit, and nothing was taken out of the ring early.
+    pub(super) fn is_settled(&mut self) -> bool {
+        self.stashed.is_empty() && self.waiting.is_empty() && self.queued() == 0
+    }
+
+    /// True if the kernel has anything for us. It says so in memory that it shares with us.
+    #[inline]
+    pub(super) fn has_news(&mut self) -> bool {
+        let nothing_in_ring = self.io.completion().is_empty();
         let submission = self.io.submission();
-        nothing_new && submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
+        !nothing_in_ring || submission.taskrun() || submission.cq_overflow()
     }
 
     /// True if the kernel has taken in every request, and has put every completion that was there
