@@ -59,6 +59,24 @@ fn an_error_of_a_spawned_callback_is_reported_with_its_origin() {
 }
 
 #[test]
+fn a_panic_of_an_error_put_into_words_is_caught_like_one_of_the_task() {
+    struct Unspeakable;
+
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words")
+        }
+    }
+
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    io_loop.spawn_callback(|| ready(Err::<(), _>(Unspeakable)));
+    let line = line!() - 1;
+    turn(&io_loop);
+    assert_eq!(reports.take(), [(Cause::Panic, line, "no words".to_owned())]);
+    assert_eq!((io_loop.metrics().panics, io_loop.metrics().task_errors), (1, 0));
+}
+
+#[test]
 fn a_panic_of_a_spawned_callback_is_reported_with_its_origin() {
     let (io_loop, reports) = reporting(IoLoop::builder());
     io_loop.spawn_callback(|| async { panic!("in the future") });

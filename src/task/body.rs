@@ -41,7 +41,7 @@ impl Failure {
 pub(crate) struct Output<T>(Option<Result<T, Failure>>);
 
 impl<T> Output<T> {
-    pub(crate) fn take(mut self) -> Option<Result<T, Failure>> {
+    pub(crate) fn take(&mut self) -> Option<Result<T, Failure>> {
         self.0.take()
     }
 }
@@ -107,14 +107,19 @@ where
             return Poll::Ready(Output(Some(Err(Failure::Ended(end)))));
         }
         let Some(future) = this.future.as_pin_mut() else { return Poll::Pending };
-        let result = match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(value)) => (this.finish)(value),
-            Err(payload) => Err(Failure::Panicked(payload)),
-        };
-        if let Err(Failure::Panicked(_)) = result {
+        // Also `finish` calls user code: an error is made into text by its own `Display`.
+        let mut output = Poll::Pending;
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if let Poll::Ready(value) = future.poll(context) {
+                output = Poll::Ready(Output(Some((this.finish)(value))));
+            }
+        }));
+        if let Err(payload) = polled {
+            output = Poll::Ready(Output(Some(Err(Failure::Panicked(payload)))));
+        }
+        if let Poll::Ready(Output(Some(Err(Failure::Panicked(_))))) = output {
             this.entry.count_panic();
         }
-        Poll::Ready(Output(Some(result)))
+        output
     }
 }
