@@ -3,7 +3,6 @@
 use crate::io_loop::Core;
 use crate::report::{CallbackKind, Origin};
 use crate::task::Runnable;
-use std::any::type_name;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -28,16 +27,12 @@ impl<F: FnOnce()> Deferred<F> {
 impl<F: FnOnce()> Callback for Deferred<F> {
     fn run(self: Box<Self>, kind: CallbackKind, core: &Core) {
         let Deferred { callback, site } = *self;
-        core.watch.run(|| origin::<F>(kind, site), callback);
+        core.watch.run(|| Origin::of::<F>(kind, site), callback);
     }
 
     fn origin(&self, kind: CallbackKind) -> Origin {
-        origin::<F>(kind, self.site)
+        Origin::of::<F>(kind, self.site)
     }
-}
-
-fn origin<F>(kind: CallbackKind, site: &'static Location<'static>) -> Origin {
-    Origin { kind, type_name: type_name::<F>(), site }
 }
 
 /// What waits for its turn.

@@ -7,7 +7,6 @@ use crate::posts::Posts;
 use crate::report::{CallbackKind, Origin};
 use crate::task::{Runnable, Source};
 use crate::wake::Alarm;
-use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -222,10 +221,10 @@ where
     fn run(self: Box<Self>, kind: CallbackKind, core: &Core) {
         let SpawnThere { f, site } = *self;
         let spawn = || drop(core.spawn(Source::of::<Fut>(site), f(), Ok));
-        core.watch.run(|| Origin { kind, type_name: type_name::<F>(), site }, spawn);
+        core.watch.run(|| Origin::of::<F>(kind, site), spawn);
     }
 
     fn origin(&self, kind: CallbackKind) -> Origin {
-        Origin { kind, type_name: type_name::<F>(), site: self.site }
+        Origin::of::<F>(kind, self.site)
     }
 }

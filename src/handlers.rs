@@ -5,7 +5,7 @@
 
 use crate::events::Events;
 use crate::report::{CallbackKind, Origin};
-use std::any::{Any, TypeId, type_name};
+use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
@@ -58,7 +58,7 @@ where
     }
 
     fn origin(&self, fd: RawFd) -> Origin {
-        Origin { kind: CallbackKind::Handler(fd), type_name: type_name::<F>(), site: self.site }
+        Origin::of::<F>(CallbackKind::Handler(fd), self.site)
     }
 
     fn source_type(&self) -> TypeId {

@@ -156,7 +156,7 @@ impl PeriodicCallback {
         if period.is_zero() {
             return Err(LoopError::ZeroPeriod.into());
         }
-        let source = Source { kind: CallbackKind::Periodic, ..Source::of::<F>(site) };
+        let source = Source::of_periodic::<F>(site);
         let series = Series {
             callback: RefCell::new(body(source)),
             busy: Cell::new(false),

@@ -1,7 +1,7 @@
 //! Running user code: what happens when it panics, and when it takes too long.
 
 use crate::sys;
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
@@ -38,13 +38,14 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Of a closure or future of type `F`.
+    pub(crate) fn of<F>(kind: CallbackKind, site: &'static Location<'static>) -> Origin {
+        Origin { kind, type_name: type_name::<F>(), site }
+    }
+
     /// User code that was not registered as such: wakers, and destructors of what the loop was given.
     pub(crate) fn of_loop() -> Origin {
-        Origin {
-            kind: CallbackKind::Callback,
-            type_name: std::any::type_name::<crate::IoLoop>(),
-            site: Location::caller(),
-        }
+        Origin::of::<crate::IoLoop>(CallbackKind::Callback, Location::caller())
     }
 }
 

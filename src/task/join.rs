@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 /// The other end of a task: a future that gives the task's output.
 ///
@@ -107,7 +107,8 @@ impl<T> Future for JoinHandle<T> {
             // The parent's loop will never get to it in this process.
             return Poll::Ready(Err(JoinError(Repr::Closed)));
         }
-        let output = ready!(Pin::new(task).poll(context));
+        let mut polled = Pin::new(task).poll(context);
+        let Poll::Ready(output) = &mut polled else { return Poll::Pending };
         if let Some(task) = self.task.take() {
             // Dropping it would look for something to cancel first.
             task.detach();

@@ -69,21 +69,29 @@ impl fmt::Debug for Meta {
     }
 }
 
-/// Where a task comes from.
+/// Where a task comes from, in two words, which fit into registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Source {
-    pub(crate) kind: CallbackKind,
-    pub(crate) type_name: fn() -> &'static str,
-    pub(crate) site: &'static Location<'static>,
+    describe: fn(Site) -> Origin,
+    site: Site,
 }
 
+type Site = &'static Location<'static>;
+
 impl Source {
-    pub(crate) fn of<F>(site: &'static Location<'static>) -> Source {
-        Source { kind: CallbackKind::Task, type_name: std::any::type_name::<F>, site }
+    pub(crate) fn of<F>(site: Site) -> Source {
+        let describe = |site| Origin::of::<F>(CallbackKind::Task, site);
+        Source { describe, site }
+    }
+
+    /// A task that is part of a periodic callback.
+    pub(crate) fn of_periodic<F>(site: Site) -> Source {
+        let describe = |site| Origin::of::<F>(CallbackKind::Periodic, site);
+        Source { describe, site }
     }
 
     pub(crate) fn origin(&self) -> Origin {
-        Origin { kind: self.kind, type_name: (self.type_name)(), site: self.site }
+        (self.describe)(self.site)
     }
 }
 
