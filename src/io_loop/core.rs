@@ -2,41 +2,42 @@
 //!
 //! User code runs, and user values are dropped, with nothing borrowed.
 
+mod closing;
 mod descriptors;
 mod dispatch;
 mod operations;
+mod removal;
 mod sleeps;
 mod tasks;
+mod waiting;
 
 pub(crate) use self::descriptors::Starved;
 pub(crate) use self::operations::Sender;
 pub(crate) use self::sleeps::Nap;
 
-use self::tasks::EndOfTask;
 use crate::buffer::PoolSize;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue, Queued};
-use crate::clock::{Clock, END_OF_TIME};
+use crate::clock::Clock;
 use crate::driver;
-use crate::driver::operation::{Completed, Owner, PoolId};
+use crate::driver::operation::{Owner, PoolId};
 use crate::driver::uring::Uring;
 use crate::driver::{Batch, Driver, Wait};
 use crate::error::LoopError;
 use crate::executor::Executor;
 use crate::fork::ForkGuard;
 use crate::handle::{Posted, Shared};
-use crate::handlers::{self, Handler, Handlers};
+use crate::handlers::{Handler, Handlers};
 use crate::metrics::Metrics;
-use crate::report::{CallbackKind, Origin, Watch};
+use crate::report::{CallbackKind, Watch};
 use crate::sleepers::Sleepers;
-use crate::sys::{BareFd, PollProbe};
+use crate::sys::PollProbe;
 use crate::task::registry::Tasks;
 use crate::task::strays::Mark;
 use crate::timeouts::Timeouts;
 use slab::Slab;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::iter;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -98,9 +99,9 @@ pub(crate) struct Core {
     delivering: Cell<bool>,
     /// Who is told when the loop is closed, if no operation of theirs tells them.
     mourners: RefCell<Slab<Weak<dyn Owner>>>,
-    /// The pool that streams receive into by default, once there is one.
     /// Listeners that wait for a descriptor.
     starved: RefCell<Vec<Weak<dyn Starved>>>,
+    /// The pool that streams receive into by default, once there is one.
     pool: Cell<Option<PoolId>>,
     pool_size: Option<PoolSize>,
     running: Cell<bool>,
@@ -288,195 +289,6 @@ impl Core {
         self.posted.replace(posted);
     }
 
-    /// Submits, waits, and fills the batch.
-    fn wait(&self, mode: Mode) -> io::Result<()> {
-        match self.how_long(mode) {
-            Wait::Until(deadline) if self.clock.is_virtual() => self.wait_virtually(deadline),
-            wait => self.wait_for(wait),
-        }
-    }
-
-    #[inline(always)]
-    fn wait_for(&self, mut wait: Wait) -> io::Result<()> {
-        let alarm = &self.shared.alarm;
-        let asleep = wait != Wait::Poll && alarm.fall_asleep();
-        if !asleep {
-            wait = Wait::Poll;
-        }
-        let result = match self.driver() {
-            Ok(mut driver) => driver.turn(wait, &mut self.batch.borrow_mut()),
-            Err(error) => Err(error.into()),
-        };
-        if asleep {
-            alarm.awake();
-        }
-        result
-    }
-
-    /// A wait until `deadline` on a clock that stands still while there is anything to do.
-    #[cold]
-    fn wait_virtually(&self, deadline: u64) -> io::Result<()> {
-        self.wait_for(Wait::Poll)?;
-        // What one look at the kernel has not found may still be on its way to us.
-        if !self.driver()?.is_quiet() || self.shared.alarm.is_notified() {
-            return Ok(());
-        }
-        if deadline > self.clock.now() && self.clock.is_held() {
-            return self.wait_for(Wait::Forever);
-        }
-        self.clock.move_on(deadline);
-        Ok(())
-    }
-
-    /// The earliest deadline; on a real clock perhaps a time before it, at which to look again.
-    #[inline]
-    fn next_deadline(&self) -> Option<u64> {
-        let timeouts = self.timeouts.borrow();
-        if self.clock.is_virtual() { timeouts.earliest() } else { timeouts.next_deadline() }
-    }
-
-    fn how_long(&self, mode: Mode) -> Wait {
-        if !self.callbacks.is_empty() {
-            return Wait::Poll;
-        }
-        let limit = match mode {
-            Mode::Start => Wait::Forever,
-            Mode::Turn(limit) => limit,
-        };
-        match (limit, self.next_deadline()) {
-            (Wait::Poll, _) => Wait::Poll,
-            (Wait::Until(limit), Some(deadline)) => until(limit.min(deadline)),
-            (Wait::Until(limit), None) => until(limit),
-            (Wait::Forever, Some(deadline)) => until(deadline),
-            (Wait::Forever, None) => Wait::Forever,
-        }
-    }
-
-    #[inline]
-    fn has_condemned(&self) -> bool {
-        !self.condemned.borrow().is_empty()
-    }
-
-    /// Drops the condemned at once, if the kernel has let go of all that was removed.
-    #[cold]
-    fn drop_released(&self) {
-        if !self.driver().is_ok_and(|driver| driver.needs_flush()) {
-            self.drop_condemned();
-        }
-    }
-
-    fn drop_condemned(&self) {
-        let condemned = self.condemned.take().into_iter();
-        self.watch.drop_all(condemned.map(|(fd, handler)| (handler.origin(fd), handler)));
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.driver()?.flush(&mut self.batch.borrow_mut().completed)
-    }
-
-    /// Makes the kernel let go of what was removed, and drops it; and so on with what that removes.
-    fn release(&self) -> io::Result<()> {
-        self.send_all();
-        loop {
-            if self.driver()?.needs_flush() {
-                self.flush()?;
-            }
-            let flushed = !self.driver()?.needs_flush();
-            if !std::thread::panicking() {
-                self.deliver();
-            }
-            if self.has_condemned() {
-                self.drop_condemned();
-            } else if !flushed || !self.driver()?.needs_flush() {
-                self.unreleased.set(false);
-                return Ok(());
-            }
-        }
-    }
-
-    /// As `release`, for what was removed before the wait: the kernel has let go of it by itself,
-    /// unless it was very much.
-    fn release_condemned(&self) {
-        if self.has_condemned() {
-            // A loop that cannot do it says so at the end of the turn.
-            let _ = self.release();
-        }
-    }
-
-    /// Ends a registration. The handler comes with word whether the kernel may pin its file.
-    pub(super) fn unregister(&self, fd: RawFd) -> Option<(Rc<dyn Handler>, bool)> {
-        if !self.is_usable() || !self.handlers.borrow().is_registered(fd) {
-            return None;
-        }
-        let mut pinned = self.driver().is_ok_and(|mut driver| driver.remove_poll(fd));
-        if pinned && !self.running.get() {
-            // The file may be closed as soon as this returns, and no turn may ever follow.
-            pinned = self.flush().is_err();
-        }
-        let handler = self.handlers.borrow_mut().remove(fd)?;
-        if pinned || handlers::is_running(&handler) {
-            self.unreleased.set(true);
-        }
-        Some((handler, pinned))
-    }
-
-    pub(super) fn remove(&self, fd: RawFd) -> bool {
-        let Some((handler, pinned)) = self.unregister(fd) else {
-            return false;
-        };
-        if pinned || handlers::is_running(&handler) {
-            self.condemned.borrow_mut().push((fd, handler));
-        }
-        true
-    }
-
-    /// Cancels everything, then drops everything.
-    pub(super) fn close(&self, all_fds: bool) -> io::Result<()> {
-        self.check_fork()?;
-        if self.running.get() {
-            return Err(LoopError::StillRunning.into());
-        }
-        self.send_all();
-        let Some(mut driver) = self.driver.take() else {
-            return Ok(());
-        };
-        self.closed.set(true);
-        driver.close(&mut self.batch.borrow_mut().completed);
-        self.shared.take_stop();
-        self.drop_contents(all_fds);
-        Ok(())
-    }
-
-    fn drop_contents(&self, all_fds: bool) {
-        let handlers = self.handlers.borrow_mut().take();
-        // Closed at the end, also by a panic: a closure may own what was registered by number, and
-        // then it is closed with the closure.
-        let _bare_fds: Vec<BareFd> = match all_fds {
-            true => handlers.iter().filter_map(bare_fd).collect(),
-            false => Vec::new(),
-        };
-        let outcomes = std::mem::take(&mut self.batch.borrow_mut().completed);
-        let outcomes = (outcomes.into_iter().chain(self.news_of_closing()))
-            .map(|outcome| (Origin::of_loop(), Doomed::Outcome(Told(Some(outcome)))));
-        self.tasks.wake_all();
-        let callbacks = RefCell::default();
-        let tasks = iter::from_fn(|| self.next_to_end(&callbacks));
-        let tasks = tasks.map(|task| (task.origin(), Doomed::Task(task)));
-        let handlers = handlers.into_iter().chain(self.condemned.take());
-        let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
-        let callback =
-            |callback: Box<dyn Callback>, kind| (callback.origin(kind), Doomed::Callback(callback));
-        let callbacks = iter::from_fn(|| callbacks.borrow_mut().pop_front());
-        let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
-        let timeouts = self.timeouts.borrow_mut().take();
-        let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
-        let rest = [Doomed::Sleepers(self.sleepers.take()), Doomed::Executor(self.executor.take())];
-        let rest = rest.map(|rest| (Origin::of_loop(), rest));
-        self.watch.drop_all(
-            outcomes.chain(tasks).chain(handlers).chain(callbacks).chain(timeouts).chain(rest),
-        );
-    }
-
     pub(super) fn metrics(&self) -> Metrics {
         let driver = self.driver.borrow();
         let driver = driver.as_ref();
@@ -506,51 +318,6 @@ impl Core {
             submit_retries: counters.submit_retries,
             buffers_exhausted: counters.buffers_exhausted,
             accept_pauses: self.counts.accept_pauses.get(),
-        }
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        if self.fork.is_forked() {
-            if let Some(driver) = self.driver.take() {
-                driver.abandon();
-            }
-            self.leave_tasks_behind();
-            return;
-        }
-        // Not running, or a clone would be alive.
-        let _ = self.close(false);
-    }
-}
-
-fn until(deadline: u64) -> Wait {
-    if deadline >= END_OF_TIME { Wait::Forever } else { Wait::Until(deadline) }
-}
-
-/// The descriptor of a handler that was registered by its number alone.
-fn bare_fd((fd, handler): &(RawFd, Rc<dyn Handler>)) -> Option<BareFd> {
-    if handler.bare_fd() == Some(*fd) { BareFd::new(*fd) } else { None }
-}
-
-/// What a loop that closes drops.
-#[expect(dead_code, reason = "it is there to be dropped")]
-enum Doomed<'a> {
-    Outcome(Told),
-    Task(EndOfTask<'a>),
-    Handler(Rc<dyn Handler>),
-    Callback(Box<dyn Callback>),
-    Sleepers(Sleepers),
-    Executor(Option<Rc<dyn Executor>>),
-}
-
-/// The last outcome of an operation, whose owner is told when this is dropped.
-struct Told(Option<Completed>);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if let Some(Completed { owner, outcome }) = self.0.take() {
-            owner.complete(outcome);
         }
     }
 }

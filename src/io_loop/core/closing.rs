@@ -1,0 +1,107 @@
+//! Closing a loop: everything is cancelled, then everything is dropped.
+
+use super::Core;
+use super::tasks::EndOfTask;
+use crate::callbacks::Callback;
+use crate::driver::operation::Completed;
+use crate::error::LoopError;
+use crate::executor::Executor;
+use crate::handlers::Handler;
+use crate::report::{CallbackKind, Origin};
+use crate::sleepers::Sleepers;
+use crate::sys::BareFd;
+use std::cell::RefCell;
+use std::io;
+use std::iter;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+impl Core {
+    /// Cancels everything, then drops everything.
+    pub(crate) fn close(&self, all_fds: bool) -> io::Result<()> {
+        self.check_fork()?;
+        if self.running.get() {
+            return Err(LoopError::StillRunning.into());
+        }
+        self.send_all();
+        let Some(mut driver) = self.driver.take() else {
+            return Ok(());
+        };
+        self.closed.set(true);
+        driver.close(&mut self.batch.borrow_mut().completed);
+        self.shared.take_stop();
+        self.drop_contents(all_fds);
+        Ok(())
+    }
+
+    fn drop_contents(&self, all_fds: bool) {
+        let handlers = self.handlers.borrow_mut().take();
+        // Closed at the end, also by a panic: a closure may own what was registered by number, and
+        // then it is closed with the closure.
+        let _bare_fds: Vec<BareFd> = match all_fds {
+            true => handlers.iter().filter_map(bare_fd).collect(),
+            false => Vec::new(),
+        };
+        let outcomes = std::mem::take(&mut self.batch.borrow_mut().completed);
+        let outcomes = (outcomes.into_iter().chain(self.news_of_closing()))
+            .map(|outcome| (Origin::of_loop(), Doomed::Outcome(Told(Some(outcome)))));
+        self.tasks.wake_all();
+        let callbacks = RefCell::default();
+        let tasks = iter::from_fn(|| self.next_to_end(&callbacks));
+        let tasks = tasks.map(|task| (task.origin(), Doomed::Task(task)));
+        let handlers = handlers.into_iter().chain(self.condemned.take());
+        let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
+        let callback =
+            |callback: Box<dyn Callback>, kind| (callback.origin(kind), Doomed::Callback(callback));
+        let callbacks = iter::from_fn(|| callbacks.borrow_mut().pop_front());
+        let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
+        let timeouts = self.timeouts.borrow_mut().take();
+        let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
+        let rest = [Doomed::Sleepers(self.sleepers.take()), Doomed::Executor(self.executor.take())];
+        let rest = rest.map(|rest| (Origin::of_loop(), rest));
+        self.watch.drop_all(
+            outcomes.chain(tasks).chain(handlers).chain(callbacks).chain(timeouts).chain(rest),
+        );
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.fork.is_forked() {
+            if let Some(driver) = self.driver.take() {
+                driver.abandon();
+            }
+            self.leave_tasks_behind();
+            return;
+        }
+        // Not running, or a clone would be alive.
+        let _ = self.close(false);
+    }
+}
+
+/// The descriptor of a handler that was registered by its number alone.
+fn bare_fd((fd, handler): &(RawFd, Rc<dyn Handler>)) -> Option<BareFd> {
+    if handler.bare_fd() == Some(*fd) { BareFd::new(*fd) } else { None }
+}
+
+/// What a loop that closes drops.
+#[expect(dead_code, reason = "it is there to be dropped")]
+enum Doomed<'a> {
+    Outcome(Told),
+    Task(EndOfTask<'a>),
+    Handler(Rc<dyn Handler>),
+    Callback(Box<dyn Callback>),
+    Sleepers(Sleepers),
+    Executor(Option<Rc<dyn Executor>>),
+}
+
+/// The last outcome of an operation, whose owner is told when this is dropped.
+struct Told(Option<Completed>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(Completed { owner, outcome }) = self.0.take() {
+            owner.complete(outcome);
+        }
+    }
+}
