@@ -1,6 +1,7 @@
-//! `LoopHandle::add_callback`, beside a queue under a mutex with an eventfd, written by hand.
+//! `LoopHandle::add_callback`, beside the same written by hand, with the queue that the library has
+//! chosen (`src/posts.rs`), and with the other one.
 
-use crate::by_hand::ByHand;
+use crate::by_hand::{ByHand, LockFree, Locked, Queue};
 use crate::harness::micro::{self, Series};
 use crate::harness::sys;
 use crate::harness::syscalls::SyscallCounter;
@@ -34,29 +35,29 @@ impl Target for LoopHandle {
 }
 
 pub(crate) fn measure(loop_core: usize) -> io::Result<Vec<Series>> {
-    let by_hand = start(loop_core, |sender| {
-        let queue = Arc::new(ByHand::new()?);
-        let _ = sender.send(queue.clone());
-        queue.run()
-    });
+    let by_hand = start_by_hand::<Locked>(loop_core);
+    let lock_free = start_by_hand::<LockFree>(loop_core);
     let io_loop = start(loop_core, |sender| {
         let io_loop = IoLoop::new()?;
         let _ = sender.send(io_loop.handle());
         io_loop.start()
     });
-    let (hand, handle) = (&by_hand.target, &io_loop.target);
+    let (hand, free, handle) = (&by_hand.target, &lock_free.target, &io_loop.target);
     let series = micro::measure(vec![
         probe("post: by hand", None, || Ok(flood(hand).0)),
+        probe("post: by hand, lock-free", None, || Ok(flood(free).0)),
         probe("post: LoopHandle::add_callback", BOUND, || Ok(flood(handle).0)),
         probe("post and run: by hand", None, || Ok(flood(hand).1)),
+        probe("post and run: by hand, lock-free", None, || Ok(flood(free).1)),
         probe("post and run: LoopHandle::add_callback", None, || Ok(flood(handle).1)),
         probe("wake and run: by hand", None, || Ok(singles(hand))),
+        probe("wake and run: by hand, lock-free", None, || Ok(singles(free))),
         probe("wake and run: LoopHandle::add_callback", None, || Ok(singles(handle))),
     ])?;
     let title = "callbacks from another thread, many at once: posting";
-    let (many, one) = series.split_at(4);
-    micro::report(title, "ns each", &many[..2]);
-    micro::report("the same until they have run", "ns each", &many[2..]);
+    let (many, one) = series.split_at(6);
+    micro::report(title, "ns each", &many[..3]);
+    micro::report("the same until they have run", "ns each", &many[3..]);
     micro::report("one, to a loop that sleeps, until it has run", "ns each", one);
     println!("{:<40} {:>14} {:>9}", "system calls per post", "posting thread", "loop");
     report_syscalls("by hand: posts to a sleeping loop", &by_hand, singles);
@@ -66,10 +67,20 @@ pub(crate) fn measure(loop_core: usize) -> io::Result<Vec<Series>> {
     report_syscalls("LoopHandle: posts to a busy loop", &io_loop, posts_to_a_busy_loop);
     println!();
     by_hand.target.stop();
+    lock_free.target.stop();
     io_loop.target.stop();
     by_hand.thread.join().expect("it does not panic")?;
+    lock_free.thread.join().expect("it does not panic")?;
     io_loop.thread.join().expect("it does not panic")?;
     Ok(series)
+}
+
+fn start_by_hand<Q: Queue>(core: usize) -> Looping<Arc<ByHand<Q>>> {
+    start(core, |sender| {
+        let queue = Arc::new(ByHand::new()?);
+        let _ = sender.send(queue.clone());
+        queue.run()
+    })
 }
 
 struct Looping<T> {
