@@ -35,8 +35,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Sends back every piece as it came, uncopied. The next one is taken when that is done: a client
-/// that does not read is not read from either.
+/// Sends back every piece as it came, uncopied. A client that does not read is not read from either,
+/// once more than a little is on its way to it.
 async fn echo(stream: IoStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     while let Some(piece) = stream.chunk().await? {

@@ -57,6 +57,13 @@ pub(crate) fn eventfd_signal(eventfd: &OwnedFd) {
     }
 }
 
+/// Whether nothing can be read from a file.
+pub(crate) fn is_write_only(fd: RawFd) -> bool {
+    // SAFETY: no memory is passed.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE == libc::O_WRONLY
+}
+
 /// An open descriptor known only by its number, to be closed when this is dropped, unless the
 /// number is free by then, or another file's.
 #[derive(Debug)]

@@ -185,6 +185,19 @@ fn two_reads_at_once_are_refused() {
 }
 
 #[test]
+fn a_second_read_of_a_closed_stream_says_that_it_is_closed() {
+    let io_loop = new_loop();
+    let (stream, _peer) = stream();
+    let mut first = std::pin::pin!(stream.read_bytes(1));
+    assert!(stream_support::poll_once(first.as_mut()).is_pending());
+    stream.close();
+    run(&io_loop, async || {
+        assert_eq!(refusal(stream.read_bytes(1).await), StreamError::Closed);
+        assert_eq!(refusal(first.await), StreamError::Closed);
+    });
+}
+
+#[test]
 fn many_mixed_reads_see_every_byte_once() {
     let io_loop = new_loop();
     let (stream, peer) = stream();

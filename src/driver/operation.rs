@@ -34,6 +34,8 @@ pub(crate) enum StreamKind {
     Socket,
     /// `read(2)` and `write(2)`: pipes, and what else can be watched.
     Pipe,
+    /// The same, only to be written to. Nothing is received, but the end of whoever reads it.
+    PipeWriter,
 }
 
 /// A pool of buffers, by its number.
@@ -94,6 +96,8 @@ impl Operation {
     /// What a file has to be ready for, where an operation is attempted when it is.
     pub(super) fn readiness(&self) -> u32 {
         let events = match self {
+            // Ends and errors are always told.
+            Operation::Receive { kind: StreamKind::PipeWriter, .. } => Events::NONE,
             Operation::Accept { .. } | Operation::Receive { .. } => Events::READ,
             Operation::Send { .. } | Operation::Connect { .. } => Events::WRITE,
         };
@@ -116,6 +120,7 @@ impl StreamKind {
         match self {
             StreamKind::Socket => sys::recv(stream, buffer),
             StreamKind::Pipe => sys::read(stream, buffer),
+            StreamKind::PipeWriter => Err(io::Error::from_raw_os_error(libc::EPIPE)),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn multishot(operation: &Operation) -> Features {
 pub(super) fn is_native(operation: &Operation, features: Features, has_ring: bool) -> bool {
     match operation {
         Operation::Accept { .. } => features.contains(Features::MULTISHOT_ACCEPT),
-        Operation::Receive { .. } => has_ring,
+        Operation::Receive { kind, .. } => has_ring && *kind != StreamKind::PipeWriter,
         Operation::Send { .. } | Operation::Connect { .. } => true,
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn native(
         Operation::Send { stream, kind: StreamKind::Socket, ref mut data, sent, last, .. } => {
             send(types::Fd(stream), data.rest(sent), effort, last)
         }
-        Operation::Send { stream, kind: StreamKind::Pipe, ref mut data, sent, .. } => {
+        Operation::Send { stream, ref mut data, sent, .. } => {
             write(types::Fd(stream), data.rest(sent))
         }
         Operation::Connect { socket, ref address } => {
@@ -73,10 +73,12 @@ fn receive(stream: types::Fd, kind: StreamKind, pool: PoolId, features: Features
         StreamKind::Socket => {
             opcode::Recv::new(stream, nowhere, WHOLE_BUFFER).buf_group(pool.0).build()
         }
-        StreamKind::Pipe => opcode::Read::new(stream, nowhere, WHOLE_BUFFER)
-            .offset(NO_OFFSET)
-            .buf_group(pool.0)
-            .build(),
+        StreamKind::Pipe | StreamKind::PipeWriter => {
+            opcode::Read::new(stream, nowhere, WHOLE_BUFFER)
+                .offset(NO_OFFSET)
+                .buf_group(pool.0)
+                .build()
+        }
     };
     one.flags(squeue::Flags::BUFFER_SELECT)
 }

@@ -140,7 +140,7 @@ impl Future for Closed {
         if let Some(end) = inner.end() {
             return Poll::Ready(told(end));
         }
-        let is_known = inner.incoming.borrow_mut().watchers().knows(*ticket, context.waker());
+        let is_known = inner.incoming.borrow_mut().watchers().knows(*ticket, 0, context.waker());
         if !is_known {
             let waker = context.waker().clone();
             let before = inner.incoming.borrow_mut().watchers().insert(ticket, 0, waker);

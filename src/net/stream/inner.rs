@@ -165,9 +165,15 @@ impl Inner {
         waiting: &mut bool,
         mut read: impl FnMut(&mut Incoming) -> Option<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        if self.kind == StreamKind::PipeWriter {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EBADF)));
+        }
         let mut incoming = self.incoming.borrow_mut();
         if incoming.is_busy() && !*waiting {
-            return Poll::Ready(Err(StreamError::AlreadyReading.into()));
+            return Poll::Ready(Err(match incoming.ended() {
+                Some(Err(reason)) => reason.error(),
+                Some(Ok(())) | None => StreamError::AlreadyReading.into(),
+            }));
         }
         let Some(result) = read(&mut incoming) else {
             incoming.set_busy();

@@ -29,6 +29,7 @@ use self::inner::Inner;
 use crate::driver::operation::StreamKind;
 use crate::error::LoopError;
 use crate::io_loop::{BufferPool, Core, IoLoop};
+use crate::sys;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -98,7 +99,11 @@ impl IoStream {
             Ok(_) => StreamKind::Socket,
             Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {
                 io_loop.core().check_pollable(fd.as_raw_fd())?;
-                StreamKind::Pipe
+                if sys::is_write_only(fd.as_raw_fd()) {
+                    StreamKind::PipeWriter
+                } else {
+                    StreamKind::Pipe
+                }
             }
             Err(error) => return Err(error),
         };

@@ -122,7 +122,7 @@ impl Inner {
             if let Some(result) = outgoing.taken(target) {
                 return Poll::Ready(result);
             }
-            outgoing.writers.knows(*ticket, context.waker())
+            outgoing.writers.knows(*ticket, target, context.waker())
         };
         if !is_known {
             let waker = context.waker().clone();

@@ -49,14 +49,14 @@ impl Waiters {
         self.first.is_none() && self.others.is_empty()
     }
 
-    /// Whether this future waits, and with this waker.
-    pub(super) fn knows(&self, ticket: Option<Ticket>, waker: &Waker) -> bool {
+    /// Whether this future waits, for this number and with this waker.
+    pub(super) fn knows(&self, ticket: Option<Ticket>, target: u64, waker: &Waker) -> bool {
         ticket.is_some_and(|ticket| {
             let known = match &self.first {
                 Some((first, waker)) if *first == ticket => Some(waker),
                 _ => self.others.get(&ticket),
             };
-            known.is_some_and(|known| known.will_wake(waker))
+            ticket.target == target && known.is_some_and(|known| known.will_wake(waker))
         })
     }
 
@@ -233,8 +233,8 @@ mod tests {
         for (ticket, target) in tickets.iter_mut().zip(1..) {
             waiters.insert(ticket, target, waker.clone());
         }
-        for ticket in &tickets {
-            assert!(waiters.knows(*ticket, &waker));
+        for (ticket, target) in tickets.iter().zip(1..) {
+            assert!(waiters.knows(*ticket, target, &waker));
         }
         for reached in 1..=count / 2 {
             assert_eq!(count_of(&waiters.take_up_to(reached)), 1);
@@ -253,14 +253,23 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_another_number_is_not_known() {
+        let (mut waiters, mut ticket) = (Waiters::default(), None);
+        waiters.insert(&mut ticket, 9, waker(0));
+        let same = waiters.first.as_ref().map(|(_, waker)| waker.clone()).unwrap();
+        assert!(waiters.knows(ticket, 9, &same));
+        assert!(!waiters.knows(ticket, 1, &same));
+    }
+
+    #[test]
     fn who_waits_again_waits_once() {
         let mut waiters = Waiters::default();
         let mut ticket = None;
         let (known, other) = (waker(0), waker(1));
         for round in 0..10 {
             assert_eq!(waiters.insert(&mut ticket, 1, known.clone()).is_some(), round > 0);
-            assert!(waiters.knows(ticket, &known));
-            assert!(!waiters.knows(ticket, &other));
+            assert!(waiters.knows(ticket, 1, &known));
+            assert!(!waiters.knows(ticket, 1, &other));
         }
         assert!(waiters.remove(&mut ticket).is_some());
         assert!(waiters.remove(&mut ticket).is_none());

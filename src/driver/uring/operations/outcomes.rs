@@ -1,7 +1,7 @@
 //! What comes of operations: completions, and what follows from them.
 
 use super::{By, Effort, Operations, Slot, State, cancelled, failure};
-use crate::driver::operation::{Completed, Operation, Outcome, PoolId};
+use crate::driver::operation::{Completed, Operation, Outcome, PoolId, StreamKind};
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::Completion;
 use crate::features::KernelFeatures as Features;
@@ -176,6 +176,9 @@ impl Operations {
         let Operation::Receive { stream, kind, pool } = self.slots[slot as usize].operation else {
             return;
         };
+        if kind == StreamKind::PipeWriter {
+            return self.end(slot, failure(libc::EPIPE));
+        }
         let buffers = &mut self.pools[usize::from(pool.0)].pool;
         match buffers.fill(|buffer| kind.read(stream, buffer)) {
             None => self.park(slot, pool),
