@@ -20,6 +20,7 @@ const USUAL: &[Workload] = &[
 ];
 
 const MORE: &[Workload] = &[
+    Workload::echo(256, 64, 1),
     Workload::echo(1, 64, 16),
     Workload::echo(1000, 64, 16),
     Workload::echo(1, 1024, 1),
