@@ -54,8 +54,9 @@ use std::rc::Rc;
 /// Methods take `&self`: one task may read while others write, through an `Rc` or the two
 /// [halves](Self::split).
 ///
-/// Dropping a stream closes it, after what was written is sent, however long that takes.
-/// [`close`](Self::close) does not wait for that. A loop that is closed ends its streams: reads and
+/// Dropping a stream closes it, after what was written is sent, however long that takes: its
+/// descriptor is closed before the loop waits again, or stops. [`close`](Self::close) does not wait
+/// for what is not sent. A loop that is closed ends its streams: reads and
 /// writes fail with [`StreamError::LoopClosed`].
 ///
 /// ```
