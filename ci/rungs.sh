@@ -10,9 +10,7 @@ for without in \
     no_sqarray \
     submit_all \
     cqe_skip \
-    no_iowait \
-    abs_timer \
-    ring_fd \
+    no_iowait,abs_timer,ring_fd \
     multishot_accept \
     multishot_recv \
     buffer_ring \
