@@ -40,7 +40,7 @@ fn a_codec_talks_lines_over_a_stream() {
 
 #[test]
 fn what_is_shown_is_where_the_kernel_has_put_it() {
-    let io_loop = IoLoop::builder().buffers(1, 1024).build().unwrap();
+    let io_loop = IoLoop::builder().buffers(1, 6).build().unwrap();
     let (mut stream, peer) = stream();
     send(&peer, "abcdef");
     run(&io_loop, async || {
