@@ -1,9 +1,10 @@
 //! The io_uring driver.
 //!
-//! `setup` finds the best ring this kernel gives, `ring` submits and reaps, `polls` keeps one poll
-//! per registered fd, `operations` everything that completes (`requests` as the kernel sees it), `token`
-//! says what comes back with a completion.
+//! `setup` finds the best ring this kernel gives, `ring` submits and reaps through `enter`, `polls`
+//! keeps one poll per registered fd, `operations` everything that completes (`requests` as the kernel
+//! sees it), `token` says what comes back with a completion.
 
+mod enter;
 mod operations;
 mod polls;
 mod requests;

@@ -3,6 +3,7 @@
 //! What a request refers to in memory lasts until its terminal completion: whoever pushes it has
 //! promised that.
 
+use super::enter::{ENTER_ABS_TIMER, ENTER_EXT_ARG, ENTER_GETEVENTS, ENTER_NO_IOWAIT, Entrance};
 use super::setup::{self, Sizes};
 use super::token::Token;
 use crate::buffer::BufferRing;
@@ -14,34 +15,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
-const ENTER_GETEVENTS: u32 = 1 << 0;
-const ENTER_EXT_ARG: u32 = 1 << 3;
-const ENTER_REGISTERED_RING: u32 = 1 << 4;
-const ENTER_ABS_TIMER: u32 = 1 << 5;
-const ENTER_NO_IOWAIT: u32 = 1 << 7;
-
 /// `IOU_PBUF_RING_INC`.
 const BUFFERS_INCREMENTAL: u16 = 1 << 1;
-
-const REGISTER_RING_FDS: u32 = 20;
-const UNREGISTER_RING_FDS: u32 = 21;
-
-/// The kernel's `io_uring_getevents_arg`.
-#[repr(C)]
-struct WaitArgument {
-    signal_mask: u64,
-    signal_mask_size: u32,
-    min_wait_usec: u32,
-    timespec: u64,
-}
-
-/// The kernel's `io_uring_rsrc_update`, as registering a ring fd uses it.
-#[repr(C)]
-struct RingFdUpdate {
-    offset: u32,
-    reserved: u32,
-    data: u64,
-}
 
 /// One completion, moved out of the ring.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +72,10 @@ pub(super) fn poll(fd: RawFd, mask: u32, multishot: bool, token: Token) -> squeu
 }
 
 pub(super) struct Ring {
+    /// Goes before the ring.
+    entrance: Entrance,
     io: IoUring,
     features: Features,
-    /// Index of the ring among this thread's registered rings.
-    registered: Option<u32>,
     /// Submissions that did not fit, in order. Empty but for a kernel out of memory.
     waiting: VecDeque<squeue::Entry>,
     /// Completions taken out early, to make room while submitting.
@@ -111,15 +86,12 @@ pub(super) struct Ring {
 impl Ring {
     pub(super) fn new(sizes: Sizes, without: Features) -> io::Result<Ring> {
         let (io, mut features) = setup::build(sizes, without)?;
-        let registered = match features.contains(Features::RING_FD) {
-            true => register_ring_fd(io.as_raw_fd()),
-            false => None,
-        };
-        features.set(Features::RING_FD, registered.is_some());
+        let entrance = Entrance::new(io.as_raw_fd(), features.contains(Features::RING_FD));
+        features.set(Features::RING_FD, entrance.is_registered());
         Ok(Ring {
+            entrance,
             io,
             features,
-            registered,
             waiting: VecDeque::new(),
             stashed: Vec::new(),
             counters: Counters::default(),
@@ -403,39 +375,16 @@ impl Ring {
         }
     }
 
-    /// `io_uring_enter(2)`. The crate's own wrapper knows neither all flags nor that a loop wants
-    /// `GETEVENTS` in every turn.
     fn enter(
         &mut self,
         submit: u32,
         wait_for: u32,
-        mut flags: u32,
+        flags: u32,
         timespec: Option<&types::Timespec>,
     ) -> io::Result<u32> {
-        let fd = match self.registered {
-            Some(index) => {
-                flags |= ENTER_REGISTERED_RING;
-                index
-            }
-            None => self.io.as_raw_fd() as u32,
-        };
-        let argument = timespec.map(|timespec| WaitArgument {
-            signal_mask: 0,
-            signal_mask_size: 0,
-            min_wait_usec: 0,
-            timespec: std::ptr::from_ref(timespec) as u64,
-        });
-        let (pointer, size) = match &argument {
-            Some(argument) => (std::ptr::from_ref(argument), size_of::<WaitArgument>()),
-            None => (std::ptr::null(), 0),
-        };
         self.counters.enters += 1;
-        // SAFETY: the argument and the timespec live until the call returns, which is as long as
-        // the kernel reads them; `size` tells their layout. What queued entries refer to lasts.
-        let result = unsafe {
-            libc::syscall(libc::SYS_io_uring_enter, fd, submit, wait_for, flags, pointer, size)
-        };
-        let submitted = sys::check(result as libc::c_int)? as u32;
+        // SAFETY: what queued entries refer to lasts: whoever pushed them has promised that.
+        let submitted = unsafe { self.entrance.enter(submit, wait_for, flags, timespec) }?;
         self.counters.submissions += u64::from(submitted);
         Ok(submitted)
     }
@@ -443,15 +392,7 @@ impl Ring {
     /// Forgets that the ring is registered with the thread that made it: the child of a fork has
     /// registered nothing, or something else.
     pub(super) fn disown(&mut self) {
-        self.registered = None;
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        if let Some(index) = self.registered {
-            unregister_ring_fd(self.io.as_raw_fd(), index);
-        }
+        self.entrance.disown();
     }
 }
 
@@ -468,29 +409,4 @@ fn is_transient(error: &io::Error) -> bool {
 
 fn named(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("io_uring_enter failed: {error}"))
-}
-
-/// Registers the ring with this thread. `None` where the kernel cannot (before 5.18) or all 16
-/// places of the thread are taken.
-fn register_ring_fd(fd: RawFd) -> Option<u32> {
-    let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data: fd as u64 };
-    (ring_fd_call(fd, REGISTER_RING_FDS, &mut update) == 1).then_some(update.offset)
-}
-
-fn unregister_ring_fd(fd: RawFd, index: u32) {
-    let mut update = RingFdUpdate { offset: index, reserved: 0, data: 0 };
-    ring_fd_call(fd, UNREGISTER_RING_FDS, &mut update);
-}
-
-fn ring_fd_call(fd: RawFd, operation: u32, update: &mut RingFdUpdate) -> libc::c_long {
-    // SAFETY: `update` is one valid entry, which the kernel reads and writes during the call only.
-    unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            fd,
-            operation,
-            std::ptr::from_mut(update),
-            1 as libc::c_uint,
-        )
-    }
 }
