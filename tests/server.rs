@@ -303,7 +303,7 @@ fn a_handler_that_waits_for_the_shutdown_of_its_own_server_is_cancelled() {
         });
         let built = server.borrow_mut().insert(built.unwrap()).clone();
         assert_eq!(read_to_end(io_loop, connect(&built)), b"");
-        assert_eq!(built.connections(), 0);
+        turn_until(io_loop, || built.connections() == 0);
         server.take();
     });
 }

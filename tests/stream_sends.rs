@@ -7,6 +7,7 @@ use ringloop::{IoLoop, IoStream, KernelFeatures, Payload};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 use stream_support::{poll_once, read_all, run, send, settle, stream, tcp_pair, tcp_stream};
 use support::new_loop;
@@ -202,6 +203,43 @@ fn a_loop_that_stops_has_sent_what_was_written_and_closed_what_was_dropped() {
     peer.read_exact(&mut received).unwrap();
     assert_eq!(&received, b"sent");
     assert_eq!(read_all(&other), b"");
+}
+
+/// Writes payloads that are not copied together.
+fn write_one_by_one(stream: &IoStream, payloads: usize) {
+    for number in 0..payloads {
+        stream.write(Arc::<[u8]>::from([number as u8])).queued().unwrap();
+    }
+}
+
+#[test]
+fn a_loop_that_stops_has_sent_however_many_payloads_there_are() {
+    let io_loop = new_loop();
+    let (stream, mut peer) = stream();
+    run(&io_loop, async || write_one_by_one(&stream, 3000));
+    peer.set_nonblocking(true).unwrap();
+    let mut received = vec![0; 4000];
+    assert_eq!(peer.read(&mut received).unwrap(), 3000);
+    assert!(received.iter().take(3000).enumerate().all(|(number, byte)| number as u8 == *byte));
+}
+
+#[test]
+fn a_loop_that_is_closed_has_sent_however_many_payloads_there_are() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    write_one_by_one(&stream, 3000);
+    drop(stream);
+    io_loop.close(false).unwrap();
+    assert_eq!(read_all(&peer).len(), 3000);
+}
+
+#[test]
+fn a_loop_that_is_dropped_has_sent_as_many_payloads_as_a_request_takes() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    write_one_by_one(&stream, 1000);
+    drop((stream, io_loop));
+    assert_eq!(read_all(&peer).len(), 1000);
 }
 
 #[test]

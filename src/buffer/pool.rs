@@ -59,6 +59,7 @@ pub(crate) struct Pool {
     usual: usize,
     /// How much of each buffer in the ring has been filled.
     filled: Box<[u32]>,
+    kind: Kind,
     count: usize,
 }
 
@@ -88,6 +89,7 @@ impl Pool {
             in_ring: 0,
             usual,
             filled: Box::default(),
+            kind,
             count,
         };
         if kind != Kind::List {
@@ -102,6 +104,12 @@ impl Pool {
 
     pub(crate) fn has_ring(&self) -> bool {
         self.ring.is_some()
+    }
+
+    /// Whether a buffer named by a completion without data has left the ring. Of incremental ones,
+    /// kernels have named some that had not.
+    pub(crate) fn gives_up_unfilled(&self) -> bool {
+        self.kind == Kind::Whole
     }
 
     /// Buffers that are free, and were not taken since `replenish`.

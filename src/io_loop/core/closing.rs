@@ -23,6 +23,10 @@ impl Core {
         if self.running.get() {
             return Err(LoopError::StillRunning.into());
         }
+        if !self.is_closed() {
+            // What a loop cannot send now is lost with it.
+            let _ = self.release();
+        }
         self.send_all();
         let Some(mut driver) = self.driver.take() else {
             return Ok(());

@@ -31,8 +31,8 @@ impl Core {
 
     /// Makes the kernel let go of what was removed, and drops it; and so on with what that removes.
     pub(super) fn release(&self) -> io::Result<()> {
-        self.send_all();
         loop {
+            self.send_all();
             if self.driver()?.needs_flush() {
                 self.flush()?;
             }
@@ -42,7 +42,8 @@ impl Core {
             }
             if self.has_condemned() {
                 self.drop_condemned();
-            } else if !flushed || !self.driver()?.needs_flush() {
+            } else if self.outbox.borrow().is_empty() && (!flushed || !self.driver()?.needs_flush())
+            {
                 self.unreleased.set(false);
                 return Ok(());
             }

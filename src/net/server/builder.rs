@@ -103,7 +103,8 @@ impl TcpServerBuilder {
     }
 
     /// No more connections than this at a time. The rest waits in the kernel's backlog until one of
-    /// them ends. No limit by default; 1 at least.
+    /// them ends: its handler has ended, and its stream is closed, after what was written is sent. No
+    /// limit by default; 1 at least.
     pub fn max_connections(mut self, connections: usize) -> TcpServerBuilder {
         self.max_connections = connections;
         self
@@ -215,7 +216,7 @@ where
     fn begin(&self, stream: IoStream) {
         if let Some(core) = self.core.upgrade() {
             let handler = self.handler.clone();
-            self.connections.spawn(&core, self.source, move || handler(stream));
+            self.connections.spawn(&core, self.source, stream, move |stream| handler(stream));
         }
     }
 }

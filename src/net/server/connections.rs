@@ -1,6 +1,9 @@
-//! The connections of a server: the tasks of their handlers.
+//! The connections of a server: the tasks of their handlers, and their streams, which may outlive
+//! these.
 
 use crate::io_loop::Core;
+use crate::net::IoStream;
+use crate::net::stream::Inner;
 use crate::task::Source;
 use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
@@ -8,54 +11,63 @@ use crate::task::outcome::Outcome;
 use slab::Slab;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 pub(super) struct Connections {
-    /// `None` while the task is being made.
-    tasks: RefCell<Slab<Option<JoinHandle<()>>>>,
+    all: RefCell<Slab<Connection>>,
     limit: usize,
     /// Those who wait for connections to end.
     watchers: RefCell<Vec<Waker>>,
 }
 
+struct Connection {
+    /// `None` while the task is being made.
+    task: Option<JoinHandle<()>>,
+    stream: Weak<Inner>,
+}
+
 impl Connections {
     pub(super) fn new(limit: usize) -> Rc<Connections> {
         Rc::new(Connections {
-            tasks: RefCell::default(),
+            all: RefCell::default(),
             limit: limit.max(1),
             watchers: RefCell::default(),
         })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tasks.borrow().len()
+        self.all.borrow().len()
     }
 
     pub(super) fn is_limited(&self) -> bool {
         self.limit < usize::MAX
     }
 
-    /// Runs a handler as a task of the loop's.
+    /// Runs a handler as a task of the loop's. The connection lasts until both that and the stream
+    /// have ended.
     pub(super) fn spawn<Fut>(
         self: &Rc<Self>,
         core: &Core,
         source: Source,
-        handler: impl FnOnce() -> Fut + 'static,
+        stream: IoStream,
+        handler: impl FnOnce(IoStream) -> Fut + 'static,
     ) where
         Fut: Future + 'static,
         Fut::Output: Outcome,
     {
-        let key = self.tasks.borrow_mut().insert(None);
-        let entry = Entry { connections: self.clone(), key };
+        let connection = Connection { task: None, stream: Rc::downgrade(stream.inner()) };
+        let key = self.all.borrow_mut().insert(connection);
+        let entry = Rc::new(Entry { connections: self.clone(), key });
+        stream.inner().accompany(Some(entry.clone()));
         let run = async move {
             let _entry = entry;
-            handler().await
+            handler(stream).await
         };
         let task = core.spawn(source, run, Failure::of_outcome);
         // On a loop that is closed it is over already.
-        if let Some(place) = self.tasks.borrow_mut().get_mut(key) {
-            *place = Some(task);
+        if let Some(connection) = self.all.borrow_mut().get_mut(key) {
+            connection.task = Some(task);
         }
     }
 
@@ -87,15 +99,26 @@ impl Connections {
         Poll::Pending
     }
 
-    /// Cancels all of them; they end in the loop's next turn. Returns how many there are.
+    /// Cancels all handlers, which end in the loop's next turn, and closes all streams. Returns how
+    /// many connections there are.
     pub(super) fn abort_all(&self) -> usize {
-        let tasks = self.tasks.borrow();
-        tasks.iter().filter_map(|(_, task)| task.as_ref()).for_each(JoinHandle::abort);
-        tasks.len()
+        let streams: Vec<_> = {
+            let all = self.all.borrow();
+            let tasks = all.iter().filter_map(|(_, connection)| connection.task.as_ref());
+            tasks.for_each(JoinHandle::abort);
+            all.iter().map(|(_, connection)| connection.stream.clone()).collect()
+        };
+        for stream in streams.iter().filter_map(Weak::upgrade) {
+            stream.close();
+            // Somebody may keep it for ever.
+            stream.accompany(None);
+        }
+        streams.len()
     }
 }
 
-/// The place of a connection, given back when its handler has ended, or is dropped.
+/// The place of a connection, given back when its handler has ended, or is dropped, and its stream is
+/// gone.
 struct Entry {
     connections: Rc<Connections>,
     key: usize,
@@ -103,9 +126,9 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let task = self.connections.tasks.borrow_mut().try_remove(self.key);
-        // Detached, so that the loop reports how it ended.
-        drop(task);
+        let connection = self.connections.all.borrow_mut().try_remove(self.key);
+        // Its task is detached, so that the loop reports how it ended.
+        drop(connection);
         let watchers = self.connections.watchers.take();
         watchers.into_iter().for_each(Waker::wake);
     }

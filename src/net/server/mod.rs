@@ -59,7 +59,8 @@ impl TcpServer {
         self.shared.addresses.clone()
     }
 
-    /// Connections whose handlers have not ended.
+    /// Connections whose handlers have not ended, or whose streams are not closed yet: what was
+    /// written to them is still being sent, or the handler has given them away.
     pub fn connections(&self) -> usize {
         self.shared.connections.len()
     }
@@ -73,8 +74,9 @@ impl TcpServer {
         self.shared.stop();
     }
 
-    /// [Stops](Self::stop), and waits for the handlers to end; those that have not after `grace` are
-    /// cancelled, which drops their streams. Returns how many that were.
+    /// [Stops](Self::stop), and waits for the connections to end: for their handlers, and until what
+    /// these have written is sent. Those that have not ended after `grace` are cancelled, and closed
+    /// at once. Returns how many that were.
     ///
     /// Called from a handler, it waits for that one, too, and cancels it: have a task of its own
     /// do it.

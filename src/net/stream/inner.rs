@@ -16,6 +16,7 @@ use super::waiters::Wakers;
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::fork::ForkGuard;
 use crate::io_loop::Core;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
@@ -35,6 +36,8 @@ pub(crate) struct Inner {
     /// The loop tells when it is closed. By this key it is asked not to.
     remembered: Cell<Option<u32>>,
     state: Cell<State>,
+    /// Dropped when the descriptor is closed.
+    companion: RefCell<Option<Rc<dyn Any>>>,
     /// The socket of a child of `fork` is its parent's, too.
     fork: ForkGuard,
 }
@@ -60,8 +63,15 @@ impl Inner {
             on_close: RefCell::default(),
             remembered: Cell::new(None),
             state: Cell::new(State::Open),
+            companion: RefCell::new(None),
             fork: core.fork_guard(),
         })
+    }
+
+    /// Keeps something until the descriptor is closed, or what is kept is replaced.
+    pub(in crate::net) fn accompany(&self, companion: Option<Rc<dyn Any>>) {
+        let before = self.companion.replace(companion);
+        drop(before);
     }
 
     pub(super) fn core(&self) -> io::Result<Rc<Core>> {
@@ -236,8 +246,8 @@ impl Inner {
     }
 
     /// Gives everything up: what is not sent is not sent.
-    pub(super) fn close(&self) {
-        if self.state.replace(State::Closed) != State::Open {
+    pub(in crate::net) fn close(&self) {
+        if self.state.replace(State::Closed) == State::Closed {
             return;
         }
         self.incoming.borrow_mut().end(Err(Reason::Closed));

@@ -25,7 +25,7 @@ pub use error::StreamError;
 pub use halves::{ReadHalf, WriteHalf};
 pub use write::Write;
 
-use self::inner::Inner;
+pub(in crate::net) use self::inner::Inner;
 use crate::driver::operation::StreamKind;
 use crate::error::LoopError;
 use crate::io_loop::{BufferPool, Core, IoLoop};
@@ -115,6 +115,10 @@ impl IoStream {
     /// A stream over a non-blocking socket.
     pub(crate) fn of_socket(core: &Rc<Core>, socket: OwnedFd) -> IoStream {
         IoStream::of(Inner::new(core, socket, StreamKind::Socket))
+    }
+
+    pub(in crate::net) fn inner(&self) -> &Rc<Inner> {
+        &self.inner
     }
 
     fn of(inner: Rc<Inner>) -> IoStream {

@@ -12,8 +12,10 @@ use std::iter;
 const MOST: usize = 16 * 1024 * 1024;
 /// Data up to this size is copied together.
 const SMALL: usize = 2048;
-/// Sent with one request, at most.
-const MOST_PAYLOADS: usize = 64;
+/// What one request sends at most, if it is more than one payload: as many as a system call takes
+/// (`IOV_MAX`), and no more bytes than so many, because writes are done when their request is.
+const MOST_PAYLOADS: usize = 1024;
+const MOST_BYTES: usize = 256 * 1024;
 
 pub(crate) struct Outgoing {
     /// What is sent next, apart, because most often there is nothing else.
@@ -134,8 +136,14 @@ impl Outgoing {
         if self.rest.is_empty() {
             return Some(Gather::One(first));
         }
-        let more = self.rest.drain(..self.rest.len().min(MOST_PAYLOADS - 1));
-        let data = iter::once(first).chain(more).collect();
+        let mut bytes = first.len();
+        let more = (self.rest.iter().take(MOST_PAYLOADS - 1))
+            .take_while(|payload| {
+                bytes = bytes.saturating_add(payload.len());
+                bytes <= MOST_BYTES
+            })
+            .count();
+        let data = iter::once(first).chain(self.rest.drain(..more)).collect();
         self.next = self.rest.pop_front();
         Some(Gather::many(data))
     }

@@ -50,8 +50,10 @@ impl Operations {
             }
             Operation::Receive { pool, .. } => {
                 let pool = *pool;
-                if let Some(buffer) = completion.buffer() {
-                    let pool = &mut self.pools[usize::from(pool.0)].pool;
+                let pool = &mut self.pools[usize::from(pool.0)].pool;
+                if let Some(buffer) = completion.buffer()
+                    && (result > 0 || pool.gives_up_unfilled())
+                {
                     let (length, is_more) = (result.max(0) as usize, completion.has_rest());
                     // SAFETY: the buffer is this completion's, which is taken in once.
                     let chunk = unsafe { pool.filled(buffer, length, is_more) };
