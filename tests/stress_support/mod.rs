@@ -146,10 +146,13 @@ pub(crate) fn open_fds() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Asserts that as many descriptors are open as before. To be called by who is [`alone`].
+/// Asserts that no more descriptors are open than before. To be called by who is [`alone`], but for
+/// threads of executors that look names up: one that a test has given up may have had one open then,
+/// and have closed it since.
 #[track_caller]
 pub(crate) fn assert_open_fds(before: usize) {
-    assert_eq!(open_fds(), before, "descriptors open, and before");
+    let open = open_fds();
+    assert!(open <= before, "{open} descriptors are open, and {before} were before");
 }
 
 /// Lets this process have as many descriptors as it may, within reason; how many that is.
