@@ -26,7 +26,7 @@ const ROUNDS: [usize; 2] = [200, 400];
 
 type Scenario = fn(&IoLoop, usize) -> io::Result<()>;
 
-const SCENARIOS: [(&str, Scenario, Option<u64>); 12] = [
+const SCENARIOS: [(&str, Scenario, Option<u64>); 13] = [
     ("event, level-triggered", level, Some(150)),
     ("the same with a read and a write", level_with_io, None),
     ("event, edge-triggered, with a write", edge, None),
@@ -39,6 +39,7 @@ const SCENARIOS: [(&str, Scenario, Option<u64>); 12] = [
     ("wake and poll a task", wakes, None),
     ("turn with one task that yields", yields, None),
     ("echo of 64 bytes on a stream", echoes, None),
+    ("two turns with one of them", echo_alone, None),
 ];
 
 fn main() -> io::Result<()> {
@@ -249,8 +250,16 @@ fn wakes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
 /// Each stream is sent 64 bytes in every turn, and sends them back: with the write and the read at
 /// the other end, which are one system call each.
 fn echoes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
-    let mut peers = Vec::with_capacity(BATCH);
-    for _ in 0..BATCH {
+    echo_on(BATCH, io_loop, rounds)
+}
+
+fn echo_alone(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
+    echo_on(1, io_loop, rounds * BATCH)
+}
+
+fn echo_on(streams: usize, io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
+    let mut peers = Vec::with_capacity(streams);
+    for _ in 0..streams {
         let (stream, peer) = UnixStream::pair()?;
         peer.set_nonblocking(true)?;
         peers.push(peer);
@@ -277,6 +286,6 @@ fn echoes(io_loop: &IoLoop, rounds: usize) -> io::Result<()> {
             echoed += peer.read(&mut [0; 64])?;
         }
     }
-    assert_eq!(echoed, rounds * BATCH * 64);
+    assert_eq!(echoed, rounds * streams * 64);
     Ok(())
 }

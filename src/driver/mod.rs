@@ -36,7 +36,7 @@ use crate::buffer::PoolSize;
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::handle::Shared;
-use operation::{Completed, Operation, Owner, PoolId};
+use operation::{Completed, Operation, Owner, PoolId, QuickSend};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -125,6 +125,12 @@ pub(crate) trait Driver {
 
     /// Makes a pool of buffers to receive into, of the usual size if there is none given.
     fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId>;
+
+    /// How much a send that does not wait may take at most: nothing, if there are none.
+    fn longest_quick_send(&self) -> usize;
+
+    /// Sends what is no longer than that, with the next system call.
+    fn send(&mut self, send: QuickSend);
 
     /// Starts an operation.
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey;

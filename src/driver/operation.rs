@@ -19,12 +19,26 @@ pub(crate) enum Operation {
     /// While the pool has no buffer, it waits for one, behind those that have waited for longer.
     Receive { stream: RawFd, kind: StreamKind, pool: PoolId },
     /// All of the data from `sent` on. Only one at a time per stream keeps the order.
-    ///
-    /// If it is `awaited`, its outcome comes as soon as all is sent, else perhaps only when
-    /// something else happens. After what is `last`, the end of the stream follows at once.
-    Send { stream: RawFd, kind: StreamKind, data: Gather, sent: usize, awaited: bool, last: bool },
+    Send { stream: RawFd, kind: StreamKind, data: Gather, sent: usize },
     /// A connection, made.
     Connect { socket: RawFd, address: Box<SockAddr> },
+}
+
+/// Data for a socket, to be sent as far as there is room for it: a send that does not wait.
+///
+/// It is over when the driver enters the kernel next. As long as it waits for that, and while the
+/// kernel reads the data, the driver keeps it and its owner.
+pub(crate) struct QuickSend {
+    pub(crate) owner: Rc<dyn Owner>,
+    pub(crate) stream: RawFd,
+    pub(crate) data: Gather,
+    /// Of the data.
+    pub(crate) length: usize,
+    /// The outcome comes as soon as the send is over, else perhaps only when something else
+    /// happens.
+    pub(crate) awaited: bool,
+    /// The end of the stream follows at once.
+    pub(crate) last: bool,
 }
 
 /// Which system calls a stream takes.
@@ -54,6 +68,8 @@ pub(crate) enum Outcome {
     ReceiveEnded(io::Result<()>),
     /// The data, and how much of it was sent. All of it, if nothing went wrong.
     Sent { data: Gather, sent: usize, result: io::Result<()> },
+    /// There was no room for more than `sent` bytes of what was not to wait.
+    SentInPart { data: Gather, sent: usize },
     /// The connection is made, or it cannot be.
     Connected(io::Result<()>),
 }

@@ -95,6 +95,8 @@ pub(crate) struct Core {
     unreleased: Cell<bool>,
     /// Who has something to send when the callbacks of this turn have run.
     outbox: RefCell<Vec<Rc<dyn Sender>>>,
+    /// As the driver says.
+    pub(crate) longest_quick_send: usize,
     /// Outcomes of operations are being told.
     delivering: Cell<bool>,
     /// Who is told when the loop is closed, if no operation of theirs tells them.
@@ -119,6 +121,7 @@ impl Core {
         let mut timeouts = Timeouts::new();
         timeouts.collect_due(clock.now());
         let driver = Uring::new(builder.sizes, builder.without, shared.alarm.eventfd())?;
+        let longest_quick_send = driver.longest_quick_send();
         Ok(Core {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             shared,
@@ -137,6 +140,7 @@ impl Core {
             condemned: RefCell::new(Vec::new()),
             unreleased: Cell::new(false),
             outbox: RefCell::default(),
+            longest_quick_send,
             delivering: Cell::new(false),
             mourners: RefCell::default(),
             starved: RefCell::default(),

@@ -13,7 +13,7 @@ mod setup;
 mod token;
 
 use crate::buffer::PoolSize;
-use crate::driver::operation::{Completed, Operation, Owner, PoolId};
+use crate::driver::operation::{Completed, Operation, Owner, PoolId, QuickSend};
 use crate::driver::{Batch, Counters, Driver, OperationKey, Readiness, Wait};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
@@ -173,11 +173,12 @@ fn other_completion(
     let token = completion.token;
     match token.stamp().kind() {
         Some(Kind::Operation) if operations.complete(completion) => Other::Known,
+        Some(Kind::QuickSend) if operations.quick_sends.complete(completion) => Other::Known,
         Some(Kind::Wake) if token == wake.token() => {
             wake.armed = completion.has_more();
             if completion.result < 0 { Other::Known } else { Other::Wakeup }
         }
-        Some(Kind::Wake | Kind::Operation) => Other::Stale,
+        Some(Kind::Wake | Kind::Operation | Kind::QuickSend) => Other::Stale,
         Some(Kind::Poll) => {
             polls.complete_cancelled(completion.has_more());
             Other::Stale
@@ -217,6 +218,16 @@ impl Driver for Uring {
     fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId> {
         self.settled = false;
         self.operations.add_pool(size, shared, &mut self.ring)
+    }
+
+    fn longest_quick_send(&self) -> usize {
+        self.operations.quick_sends.longest()
+    }
+
+    fn send(&mut self, send: QuickSend) {
+        self.urgent = true;
+        self.settled = false;
+        self.operations.quick_sends.push(send, &mut self.ring);
     }
 
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {

@@ -1,5 +1,5 @@
 //! Completion operations: submitting, re-arming, cancelling. `outcomes` says what comes of them,
-//! `pools` has the buffers that they wait for, `silent` is about those that need not complete.
+//! `pools` has the buffers that they wait for, `quick_sends` what need not complete.
 //!
 //! An operation sits in a slot with its owner from its submission to its terminal completion, and so
 //! does all memory that the kernel may touch for it. Multishot requests that end for a reason of the
@@ -12,9 +12,10 @@
 
 mod outcomes;
 mod pools;
-mod silent;
+mod quick_sends;
 
 use self::pools::BufferPool;
+use self::quick_sends::QuickSends;
 use super::requests;
 use super::ring::Ring;
 use super::token::{Kind, Stamp, Token};
@@ -31,8 +32,6 @@ pub(super) const OPTIONAL: Features = Features::MULTISHOT_ACCEPT
     .union(Features::MULTISHOT_RECV)
     .union(Features::BUFFER_RING)
     .union(Features::INCREMENTAL);
-/// What silent requests take.
-const SILENT: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -44,23 +43,12 @@ enum State {
     Parked,
 }
 
-/// How a request is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effort {
-    /// It is over when the enter that submits it returns, and completes only if it did not do
-    /// everything.
-    Silent,
-    /// It completes when everything is done.
-    Patient,
-}
-
 struct Slot {
     /// Names the current request.
     stamp: Stamp,
     state: State,
     /// The request is a poll.
     polling: bool,
-    effort: Effort,
     operation: Operation,
     owner: Rc<dyn Owner>,
 }
@@ -74,10 +62,7 @@ pub(super) struct Operations {
     /// What is to be told when the turn ends.
     completed: VecDeque<Completed>,
     cancelled: usize,
-    /// Silent requests that the next enter submits.
-    silent: Vec<(u32, Stamp)>,
-    /// Somebody waits for one of them to be done.
-    awaited: bool,
+    pub(super) quick_sends: QuickSends,
     /// There are buffers, and operations that wait for one.
     hungry: bool,
     /// Optional requests that this kernel has, as far as is known.
@@ -106,17 +91,16 @@ impl Operations {
             to_arm: Vec::new(),
             completed: VecDeque::new(),
             cancelled: 0,
-            silent: Vec::new(),
-            awaited: false,
+            quick_sends: QuickSends::new(features),
             hungry: false,
-            features: features & (OPTIONAL | SILENT),
+            features: features & OPTIONAL,
             buffers_exhausted: 0,
         }
     }
 
     /// Optional requests in use.
     pub(super) fn features(&self) -> Features {
-        self.features & OPTIONAL
+        self.features
     }
 
     pub(super) fn submit(
@@ -127,8 +111,7 @@ impl Operations {
     ) -> OperationKey {
         self.stamp = self.stamp.next();
         let stamp = self.stamp;
-        let effort = self.effort(&operation);
-        let slot = Slot { stamp, state: State::Armed, polling: false, effort, operation, owner };
+        let slot = Slot { stamp, state: State::Armed, polling: false, operation, owner };
         let slot = self.slots.insert(slot) as u32;
         self.request(slot, By::Request, ring);
         OperationKey { slot, generation: stamp.bits() }
@@ -141,18 +124,13 @@ impl Operations {
         entry.state = State::Armed;
         entry.polling = !is_native;
         let request = match is_native {
-            true => requests::native(&mut entry.operation, entry.effort, self.features),
+            true => requests::native(&mut entry.operation, self.features),
             false => requests::poll(&entry.operation),
         };
-        if entry.effort == Effort::Silent {
-            self.silent.push((slot, entry.stamp));
-            self.awaited |= matches!(entry.operation, Operation::Send { awaited: true, .. });
-        }
         let token = Token::new(entry.stamp, slot);
         // SAFETY: what the request refers to, the data of a `Send` or the address of a `Connect`,
         // is on the heap or static, and owned by the operation, which stays in its slot until the
-        // terminal completion, or, if that is skipped, until `settle` knows that the request is
-        // done; `leak` keeps what has none.
+        // terminal completion; `leak` keeps what has none.
         unsafe { ring.push(request.user_data(token.bits())) };
     }
 
@@ -232,7 +210,7 @@ impl Operations {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.slots.is_empty() && self.quick_sends.is_empty()
     }
 
     /// True if nothing is to be armed, released or told, and nobody waits for a buffer.
@@ -245,7 +223,30 @@ impl Operations {
 
     /// The next turn is due at once.
     pub(super) fn is_due(&self) -> bool {
-        self.hungry || !self.completed.is_empty() || self.is_awaited()
+        self.hungry || !self.completed.is_empty() || self.is_quick_send_awaited()
+    }
+
+    /// Nobody would hear of the end of a quick send, and somebody waits for it, or for the buffer
+    /// that it keeps.
+    fn is_quick_send_awaited(&self) -> bool {
+        !self.quick_sends.is_empty()
+            && (self.quick_sends.are_awaited()
+                || self.pools.iter().any(|pool| !pool.parked.is_empty()))
+    }
+
+    /// Ends the quick sends. Only after an enter that has taken in all requests, and all completions
+    /// of which have been.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        if !self.quick_sends.is_empty() {
+            self.quick_sends.settle(&mut self.completed);
+        }
+    }
+
+    /// It could not be told yet what is done.
+    #[cold]
+    pub(super) fn settle_soon(&mut self) {
+        self.quick_sends.await_all();
     }
 
     /// Moves what there is to tell to `completed`.
@@ -260,6 +261,7 @@ impl Operations {
 
     /// Keeps for ever what the kernel has not let go of, and tells the owners that it is over.
     pub(super) fn leak(&mut self) {
+        self.quick_sends.leak(&mut self.completed);
         if self.slots.is_empty() {
             return;
         }

@@ -1,8 +1,7 @@
 //! Operations as requests: what is handed to the kernel for each.
 
-use super::operations::Effort;
 use crate::buffer::Rest;
-use crate::driver::operation::{Operation, PoolId, StreamKind};
+use crate::driver::operation::{Operation, PoolId, QuickSend, StreamKind};
 use crate::features::KernelFeatures as Features;
 use crate::sys;
 use io_uring::{opcode, squeue, types};
@@ -11,6 +10,8 @@ use io_uring::{opcode, squeue, types};
 const LONGEST: usize = 0x7fff_f000;
 /// The length of a read into a buffer yet to be chosen, which has its own.
 const WHOLE_BUFFER: u32 = LONGEST as u32;
+/// Or the kernel would come back with what fits into its buffers.
+const ALL_OF_IT: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// Reads and writes where the file stands.
 const NO_OFFSET: u64 = u64::MAX;
 
@@ -39,11 +40,7 @@ pub(super) fn is_native(operation: &Operation, features: Features, has_ring: boo
 }
 
 /// The request for an operation that the kernel has one for.
-pub(super) fn native(
-    operation: &mut Operation,
-    effort: Effort,
-    features: Features,
-) -> squeue::Entry {
+pub(super) fn native(operation: &mut Operation, features: Features) -> squeue::Entry {
     match *operation {
         Operation::Accept { listener } => {
             opcode::AcceptMulti::new(types::Fd(listener)).flags(sys::ACCEPT_FLAGS).build()
@@ -51,8 +48,8 @@ pub(super) fn native(
         Operation::Receive { stream, kind, pool } => {
             receive(types::Fd(stream), kind, pool, features)
         }
-        Operation::Send { stream, kind: StreamKind::Socket, ref mut data, sent, last, .. } => {
-            send(types::Fd(stream), data.rest(sent), effort, last)
+        Operation::Send { stream, kind: StreamKind::Socket, ref mut data, sent } => {
+            send(types::Fd(stream), data.rest(sent), ALL_OF_IT)
         }
         Operation::Send { stream, ref mut data, sent, .. } => {
             write(types::Fd(stream), data.rest(sent))
@@ -83,26 +80,24 @@ fn receive(stream: types::Fd, kind: StreamKind, pool: PoolId, features: Features
     one.flags(squeue::Flags::BUFFER_SELECT)
 }
 
-fn send(stream: types::Fd, rest: Rest<'_>, effort: Effort, last: bool) -> squeue::Entry {
-    // All of it, or the kernel would come back with what fits into its buffers.
-    let mut flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-    if effort == Effort::Silent {
-        flags |= libc::MSG_DONTWAIT;
-        if last {
-            // The end of the stream goes out with it, in one segment.
-            flags |= libc::MSG_MORE;
-        }
-    }
-    let request = match rest {
+/// The request for a send that does not wait, which completes only if it did not send everything.
+#[inline]
+pub(super) fn quick_send(send: &mut QuickSend) -> squeue::Entry {
+    // The end of the stream goes out with it, in one segment.
+    let more = if send.last { libc::MSG_MORE } else { 0 };
+    let flags = ALL_OF_IT | libc::MSG_DONTWAIT | more;
+    let request = self::send(types::Fd(send.stream), send.data.rest(0), flags);
+    request.flags(squeue::Flags::SKIP_SUCCESS)
+}
+
+#[inline]
+fn send(stream: types::Fd, rest: Rest<'_>, flags: i32) -> squeue::Entry {
+    match rest {
         Rest::Slice(bytes) => {
             let length = bytes.len().min(LONGEST) as u32;
             opcode::Send::new(stream, bytes.as_ptr(), length).flags(flags).build()
         }
         Rest::Message(header) => opcode::SendMsg::new(stream, header).flags(flags as u32).build(),
-    };
-    match effort {
-        Effort::Silent => request.flags(squeue::Flags::SKIP_SUCCESS),
-        Effort::Patient => request,
     }
 }
 

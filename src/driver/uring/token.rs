@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Wake = 2,
     /// A completion operation; the slot is its own.
     Operation = 3,
+    /// A send that does not wait; the slot is its place among those of the same enter.
+    QuickSend = 4,
 }
 
 const KIND_BITS: u32 = 4;
@@ -55,6 +57,7 @@ impl Stamp {
             1 => Some(Kind::Poll),
             2 => Some(Kind::Wake),
             3 => Some(Kind::Operation),
+            4 => Some(Kind::QuickSend),
             _ => None,
         }
     }
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_parts_come_back_as_they_went_in() {
-        for kind in [Kind::Ignored, Kind::Poll, Kind::Wake, Kind::Operation] {
+        for kind in [Kind::Ignored, Kind::Poll, Kind::Wake, Kind::Operation, Kind::QuickSend] {
             let stamp = Stamp::first(kind).next();
             for slot in [0, 7, u32::MAX] {
                 let token = Token::from_bits(Token::new(stamp, slot).bits());

@@ -3,7 +3,7 @@
 use super::Core;
 use crate::buffer::PoolSize;
 use crate::driver::OperationKey;
-use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId};
+use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId, QuickSend};
 use crate::error::LoopError;
 use crate::fork::ForkGuard;
 use std::io;
@@ -24,6 +24,17 @@ impl Core {
         owner: Rc<dyn Owner>,
     ) -> Result<OperationKey, LoopError> {
         Ok(self.driver()?.submit(operation, owner))
+    }
+
+    /// Sends with the next system call, or tells the owner why not.
+    pub(crate) fn send(&self, send: QuickSend) {
+        match self.driver() {
+            Ok(mut driver) => driver.send(send),
+            Err(error) => {
+                let outcome = Outcome::Sent { data: send.data, sent: 0, result: Err(error.into()) };
+                send.owner.complete(outcome);
+            }
+        }
     }
 
     /// Asks for an operation to end. If the loop is not running, it has ended when this returns.

@@ -284,6 +284,20 @@ impl Inner {
     fn is_open(&self) -> bool {
         self.state.get() == State::Open
     }
+
+    /// What was being sent is over, and there is something else to do.
+    fn go_on_sending(self: &Rc<Self>) {
+        let writers = self.outgoing.borrow_mut().wakers();
+        self.send();
+        match self.state.get() {
+            State::Abandoned => self.tell_end_of_dropped(),
+            State::Open | State::Closed => self.tell_end_of_data(),
+        }
+        writers.wake();
+        if self.outgoing.borrow().failed().is_some() {
+            self.tell_end();
+        }
+    }
 }
 
 impl Owner for Inner {
@@ -310,23 +324,17 @@ impl Owner for Inner {
             }
             Outcome::Sent { data, sent, result } => {
                 let result = result.map_err(|error| (&error).into());
-                let has_failed = result.is_err();
-                let writers = {
+                let is_quiet = {
                     let mut outgoing = self.outgoing.borrow_mut();
                     outgoing.sent(sent, result);
-                    outgoing.wakers()
+                    outgoing.is_quiet()
                 };
                 drop(data);
-                self.send();
-                match self.state.get() {
-                    State::Abandoned => self.tell_end_of_dropped(),
-                    State::Open | State::Closed => self.tell_end_of_data(),
-                }
-                writers.wake();
-                if has_failed {
-                    self.tell_end();
+                if !is_quiet {
+                    self.go_on_sending();
                 }
             }
+            Outcome::SentInPart { data, sent } => self.send_rest(data, sent),
             Outcome::Accepted(_) | Outcome::AcceptEnded(_) | Outcome::Connected(_) => {}
         }
     }

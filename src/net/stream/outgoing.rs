@@ -25,14 +25,23 @@ pub(crate) struct Outgoing {
     /// Bytes that have been written, and those of them that the kernel has taken.
     written: u64,
     taken: u64,
-    /// Sending begins when the loop has nothing else to do.
-    due: bool,
-    sending: Option<OperationKey>,
+    sending: Sending,
     /// Who waits until how much has been taken.
     pub(super) writers: Waiters,
     failed: Option<Reason>,
     end: End,
     most: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Sending {
+    /// Nothing, as there is nothing to send, or nothing can be.
+    Idle,
+    /// It begins when the loop has nothing else to do.
+    Due,
+    /// What is sent does not wait.
+    Quick,
+    Patient(OperationKey),
 }
 
 /// The end of what is written.
@@ -51,8 +60,7 @@ impl Default for Outgoing {
             rest: VecDeque::new(),
             written: 0,
             taken: 0,
-            due: false,
-            sending: None,
+            sending: Sending::Idle,
             writers: Waiters::default(),
             failed: None,
             end: End::Open,
@@ -120,22 +128,34 @@ impl Outgoing {
     }
 
     /// True once, when something is to be sent, and nothing is being sent.
+    #[inline]
     pub(super) fn becomes_due(&mut self) -> bool {
-        let is_due = self.next.is_some() && self.sending.is_none();
-        is_due && !std::mem::replace(&mut self.due, true)
-    }
-
-    pub(super) fn is_due(&self) -> bool {
-        self.due
-    }
-
-    /// What is due.
-    pub(super) fn take(&mut self) -> Option<Gather> {
-        self.due = false;
-        let first = self.next.take()?;
-        if self.rest.is_empty() {
-            return Some(Gather::One(first));
+        let is_due = self.next.is_some() && matches!(self.sending, Sending::Idle);
+        if is_due {
+            self.sending = Sending::Due;
         }
+        is_due
+    }
+
+    /// Something is being sent, or is about to be.
+    pub(super) fn is_sending(&self) -> bool {
+        !matches!(self.sending, Sending::Idle)
+    }
+
+    /// What is due, and its length.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<(Gather, usize)> {
+        self.sending = Sending::Idle;
+        let first = self.next.take()?;
+        let length = first.len();
+        if self.rest.is_empty() {
+            return Some((Gather::One(first), length));
+        }
+        Some(self.gather(first))
+    }
+
+    /// As many payloads as one request is to send.
+    fn gather(&mut self, first: Payload) -> (Gather, usize) {
         let mut bytes = first.len();
         let more = (self.rest.iter().take(MOST_PAYLOADS - 1))
             .take_while(|payload| {
@@ -143,9 +163,10 @@ impl Outgoing {
                 bytes <= MOST_BYTES
             })
             .count();
-        let data = iter::once(first).chain(self.rest.drain(..more)).collect();
+        let data: Vec<_> = iter::once(first).chain(self.rest.drain(..more)).collect();
+        let length = data.iter().map(|payload| payload.len()).sum();
         self.next = self.rest.pop_front();
-        Some(Gather::many(data))
+        (Gather::many(data), length)
     }
 
     /// Nothing is to be sent but what was taken, and the end is to follow.
@@ -159,16 +180,24 @@ impl Outgoing {
     }
 
     pub(super) fn started(&mut self, operation: OperationKey) {
-        self.sending = Some(operation);
+        self.sending = Sending::Patient(operation);
     }
 
+    pub(super) fn started_quickly(&mut self) {
+        self.sending = Sending::Quick;
+    }
+
+    /// What is to be cancelled, if nothing more is to be sent: what does not wait is over soon.
     pub(super) fn sending(&self) -> Option<OperationKey> {
-        self.sending
+        match self.sending {
+            Sending::Patient(operation) => Some(operation),
+            Sending::Idle | Sending::Due | Sending::Quick => None,
+        }
     }
 
     /// The kernel has taken `sent` bytes of what was sent last: all of it, or there is a reason.
     pub(super) fn sent(&mut self, sent: usize, result: Result<(), Reason>) {
-        self.sending = None;
+        self.sending = Sending::Idle;
         self.taken += sent as u64;
         match result {
             Ok(()) => {}
@@ -176,6 +205,15 @@ impl Outgoing {
             Err(Reason::CANCELLED) => self.fail(Reason::LoopClosed),
             Err(reason) => self.fail(reason),
         }
+    }
+
+    /// Nothing is left to be done.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.next.is_none()
+            && self.end == End::Open
+            && self.writers.is_empty()
+            && self.failed.is_none()
     }
 
     /// Nothing can be sent any more. The first reason stays.
@@ -206,7 +244,7 @@ impl Outgoing {
 
     /// True once, when all is sent and nothing more is written.
     pub(super) fn take_end(&mut self) -> bool {
-        let is_due = self.end == End::Due && self.len() == 0 && self.sending.is_none();
+        let is_due = self.end == End::Due && self.len() == 0 && !self.is_sending();
         if is_due {
             self.end = End::Told;
         }

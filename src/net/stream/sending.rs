@@ -3,7 +3,7 @@
 use super::inner::Inner;
 use super::waiters::Ticket;
 use crate::buffer::{Gather, Payload};
-use crate::driver::operation::Operation;
+use crate::driver::operation::{Operation, QuickSend, StreamKind};
 use crate::io_loop::{Core, Sender};
 use std::io;
 use std::net::Shutdown;
@@ -56,18 +56,30 @@ impl Inner {
         }
     }
 
-    fn start_sending(self: &Rc<Self>, data: Gather, core: &Core) -> io::Result<()> {
-        let mut outgoing = self.outgoing.borrow_mut();
-        let operation = Operation::Send {
-            stream: self.as_fd().as_raw_fd(),
-            kind: self.kind,
-            data,
-            sent: 0,
-            awaited: outgoing.is_awaited(),
-            last: outgoing.is_last(),
-        };
-        outgoing.started(core.submit(operation, self.clone())?);
+    /// Has the kernel send what is left, as soon as there is room for it.
+    pub(super) fn send_rest(self: &Rc<Self>, data: Gather, sent: usize) {
+        if let Err(error) = self.core().and_then(|core| self.send_patiently(data, sent, &core)) {
+            self.outgoing.borrow_mut().sent(sent, Err((&error).into()));
+            self.tell_end();
+        }
+    }
+
+    fn send_patiently(self: &Rc<Self>, data: Gather, sent: usize, core: &Core) -> io::Result<()> {
+        let stream = self.as_fd().as_raw_fd();
+        let operation = Operation::Send { stream, kind: self.kind, data, sent };
+        let operation = core.submit(operation, self.clone())?;
+        self.outgoing.borrow_mut().started(operation);
         Ok(())
+    }
+
+    fn send_quickly(self: Rc<Self>, data: Gather, length: usize, core: &Core) {
+        let (awaited, last) = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            outgoing.started_quickly();
+            (outgoing.is_awaited(), outgoing.is_last())
+        };
+        let stream = self.as_fd().as_raw_fd();
+        core.send(QuickSend { owner: self, stream, data, length, awaited, last });
     }
 
     fn sending_failed(&self, error: io::Error) {
@@ -92,8 +104,7 @@ impl Inner {
     /// keep it open for a while.
     pub(super) fn tell_end_of_dropped(self: &Rc<Self>) {
         let operations = usize::from(self.incoming.borrow().is_receiving())
-            + usize::from(self.outgoing.borrow().sending().is_some())
-            + usize::from(self.outgoing.borrow().is_due());
+            + usize::from(self.outgoing.borrow().is_sending());
         if Rc::strong_count(self) > 1 + operations {
             self.tell_end_of_data();
         }
@@ -135,10 +146,11 @@ impl Inner {
 
 impl Sender for Inner {
     fn send_now(self: Rc<Self>, core: &Core) {
-        let data = self.outgoing.borrow_mut().take();
-        if let Some(data) = data
-            && let Err(error) = self.start_sending(data, core)
-        {
+        let due = self.outgoing.borrow_mut().take();
+        let Some((data, length)) = due else { return };
+        if self.kind == StreamKind::Socket && length <= core.longest_quick_send {
+            self.send_quickly(data, length, core);
+        } else if let Err(error) = self.send_patiently(data, 0, core) {
             self.sending_failed(error);
         }
     }

@@ -1,6 +1,6 @@
 //! What comes of operations: completions, and what follows from them.
 
-use super::{By, Effort, Operations, Slot, State, cancelled, failure};
+use super::{By, Operations, Slot, State, cancelled, failure};
 use crate::driver::operation::{Completed, Operation, Outcome, PoolId, StreamKind};
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::Completion;
@@ -85,13 +85,8 @@ impl Operations {
 
     /// The request of an operation is over, with something left to do.
     fn finished(&mut self, slot: u32, result: i32) {
-        let entry = &mut self.slots[slot as usize];
-        let effort = std::mem::replace(&mut entry.effort, Effort::Patient);
         let entry = &self.slots[slot as usize];
-        let sequel = match (effort, -result) {
-            (Effort::Silent, libc::EAGAIN) => Sequel::Again(By::Request),
-            (_, errno) => self.sequel(&entry.operation, errno),
-        };
+        let sequel = self.sequel(&entry.operation, -result);
         if entry.state == State::Cancelled {
             return self.end(
                 slot,

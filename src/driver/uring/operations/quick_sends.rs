@@ -1,0 +1,122 @@
+//! Sends that do not wait: they complete only if something is left to do.
+//!
+//! Such a send is over when the enter that submitted it returns. If no completion has come by then,
+//! it has sent everything. So they need no slots of their own: those of one enter stand in a row
+//! until it is known of all that they are over.
+
+use crate::driver::operation::{Completed, Outcome, QuickSend};
+use crate::driver::uring::requests;
+use crate::driver::uring::ring::{Completion, Ring};
+use crate::driver::uring::token::{Kind, Stamp, Token};
+use crate::features::KernelFeatures as Features;
+use std::collections::VecDeque;
+use std::io;
+
+/// More than this many bytes are not sent silently: until the loop hears of something else, they
+/// would take up memory.
+const LONGEST: usize = 64 * 1024;
+/// What they take.
+const NEEDED: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
+
+pub(in crate::driver::uring) struct QuickSends {
+    sends: Vec<Sending>,
+    /// Names those that stand in the row now.
+    stamp: Stamp,
+    /// Somebody waits for one of them to be over.
+    awaited: bool,
+    longest: usize,
+}
+
+struct Sending {
+    send: QuickSend,
+    /// What the kernel has said, if it has not sent everything.
+    result: Option<i32>,
+}
+
+impl QuickSends {
+    pub(super) fn new(features: Features) -> QuickSends {
+        let longest = if features.contains(NEEDED) { LONGEST } else { 0 };
+        let stamp = Stamp::first(Kind::QuickSend);
+        QuickSends { sends: Vec::new(), stamp, awaited: false, longest }
+    }
+
+    pub(in crate::driver::uring) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sends.is_empty()
+    }
+
+    pub(super) fn are_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    pub(super) fn await_all(&mut self) {
+        self.awaited = !self.sends.is_empty();
+    }
+
+    pub(in crate::driver::uring) fn push(&mut self, mut send: QuickSend, ring: &mut Ring) {
+        debug_assert!(send.length <= self.longest);
+        self.awaited |= send.awaited;
+        // There are fewer than descriptors.
+        let token = Token::new(self.stamp, self.sends.len() as u32);
+        let request = requests::quick_send(&mut send).user_data(token.bits());
+        self.sends.push(Sending { send, result: None });
+        // SAFETY: the data that the request refers to is on the heap or static, and owned by what
+        // stands in the row until `settle` knows that the request is done; `leak` keeps what is not.
+        unsafe { ring.push(request) };
+    }
+
+    /// Takes in the completion of one that has not sent everything. False if it is none's.
+    #[cold]
+    pub(in crate::driver::uring) fn complete(&mut self, completion: Completion) -> bool {
+        if completion.token.stamp() != self.stamp {
+            return false;
+        }
+        let sending = self.sends.get_mut(completion.token.slot() as usize);
+        let known = sending.map(|sending| sending.result = Some(completion.result));
+        known.is_some()
+    }
+
+    /// All of them are over.
+    pub(super) fn settle(&mut self, completed: &mut VecDeque<Completed>) {
+        completed.extend(self.sends.drain(..).map(Sending::over));
+        self.stamp = self.stamp.next();
+        self.awaited = false;
+    }
+
+    /// Keeps for ever what the kernel may still read, and tells the owners that it is over.
+    pub(super) fn leak(&mut self, completed: &mut VecDeque<Completed>) {
+        completed.extend(self.sends.drain(..).map(|Sending { send, .. }| {
+            std::mem::forget(send.data);
+            let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+            let outcome = Outcome::Sent { data: Default::default(), sent: 0, result };
+            Completed { owner: send.owner, outcome }
+        }));
+    }
+}
+
+impl Sending {
+    #[inline]
+    fn over(self) -> Completed {
+        let QuickSend { owner, data, length, .. } = self.send;
+        let outcome = match self.result {
+            None => Outcome::Sent { data, sent: length, result: Ok(()) },
+            Some(result) => sent_in_part(data, result),
+        };
+        Completed { owner, outcome }
+    }
+}
+
+#[cold]
+fn sent_in_part(data: crate::buffer::Gather, result: i32) -> Outcome {
+    match -result {
+        libc::EAGAIN | libc::EINTR => Outcome::SentInPart { data, sent: 0 },
+        ..=0 => Outcome::SentInPart { data, sent: result as usize },
+        errno => {
+            let result = Err(io::Error::from_raw_os_error(errno));
+            Outcome::Sent { data, sent: 0, result }
+        }
+    }
+}
