@@ -163,6 +163,7 @@ impl Pool {
     ///
     /// The kernel has handed this buffer out in a completion that is new, with `length` bytes and
     /// this flag.
+    #[inline]
     pub(crate) unsafe fn filled(&mut self, buffer: u16, length: usize, is_more: bool) -> Chunk {
         let filled = &mut self.filled[usize::from(buffer)];
         let start = *filled as usize;

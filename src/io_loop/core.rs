@@ -37,6 +37,7 @@ use crate::task::strays::Mark;
 use crate::timeouts::Timeouts;
 use slab::Slab;
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
@@ -94,7 +95,7 @@ pub(crate) struct Core {
     /// The kernel may pin the file of something removed, or something removed is not dropped yet.
     unreleased: Cell<bool>,
     /// Who has something to send when the callbacks of this turn have run.
-    outbox: RefCell<Vec<Rc<dyn Sender>>>,
+    outbox: RefCell<VecDeque<Rc<dyn Sender>>>,
     /// As the driver says.
     pub(crate) longest_quick_send: usize,
     /// Outcomes of operations are being told.

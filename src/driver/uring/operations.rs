@@ -252,6 +252,9 @@ impl Operations {
     /// Moves what there is to tell to `completed`.
     #[inline]
     pub(super) fn report(&mut self, completed: &mut VecDeque<Completed>) {
+        if self.completed.is_empty() {
+            return;
+        }
         if completed.is_empty() {
             std::mem::swap(completed, &mut self.completed);
         } else {

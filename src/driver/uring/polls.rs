@@ -263,7 +263,11 @@ impl Polls {
     }
 
     /// Makes what is ready the contents of `batch`.
+    #[inline]
     pub(super) fn report(&mut self, batch: &mut Vec<Readiness>) {
+        if batch.is_empty() && self.ready.is_empty() {
+            return;
+        }
         batch.clear();
         mem::swap(batch, &mut self.ready);
         // Zero is never a batch: it marks slots that are in none.

@@ -6,12 +6,22 @@ use crate::driver::operation::Completed;
 use crate::events::Events;
 use crate::handlers::Handler;
 use crate::report::Origin;
-use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
 impl Core {
     /// Drops what the kernel has let go of, then calls the handlers of what is ready.
+    #[inline]
     pub(super) fn dispatch(&self) {
+        if self.batch.borrow().ready.is_empty() {
+            self.release_condemned();
+            self.deliver();
+        } else {
+            self.dispatch_ready();
+        }
+    }
+
+    #[inline(never)]
+    fn dispatch_ready(&self) {
         let ready = std::mem::take(&mut self.batch.borrow_mut().ready);
         let mut batch = Batch { core: self, ready, next: 0 };
         self.release_condemned();
@@ -32,10 +42,23 @@ impl Core {
     }
 
     fn deliver_all(&self) {
-        let mut delivery = Delivery { core: self, outcomes: VecDeque::new() };
-        while delivery.load() {
-            self.watch.run_many(&mut delivery, Delivery::tell, |_| Some(Origin::of_loop()));
+        let _delivery = Delivery(self);
+        // Wakers of other executors are user code. If one panics, the rest stays where it is.
+        while !self.batch.borrow().completed.is_empty() {
+            self.watch.run_many(&mut (), |()| self.tell_all(), |()| Some(Origin::of_loop()));
         }
+    }
+
+    #[inline]
+    fn tell_all(&self) {
+        while let Some(Completed { owner, outcome }) = self.next_completed() {
+            owner.complete(outcome);
+        }
+    }
+
+    #[inline]
+    fn next_completed(&self) -> Option<Completed> {
+        self.batch.borrow_mut().completed.pop_front()
     }
 
     #[inline]
@@ -108,35 +131,11 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Outcomes being told. What a panic leaves of them is kept.
-struct Delivery<'a> {
-    core: &'a Core,
-    outcomes: VecDeque<Completed>,
-}
-
-impl Delivery<'_> {
-    /// False if there is nothing to tell.
-    fn load(&mut self) -> bool {
-        let completed = &mut self.core.batch.borrow_mut().completed;
-        if self.outcomes.is_empty() && !completed.is_empty() {
-            std::mem::swap(&mut self.outcomes, completed);
-        }
-        !self.outcomes.is_empty()
-    }
-
-    /// Tells what is left, until one panics: wakers of other executors are user code.
-    fn tell(&mut self) {
-        while let Some(Completed { owner, outcome }) = self.outcomes.pop_front() {
-            owner.complete(outcome);
-        }
-    }
-}
+/// Outcomes are being told for as long as this lives.
+struct Delivery<'a>(&'a Core);
 
 impl Drop for Delivery<'_> {
     fn drop(&mut self) {
-        let completed = &mut self.core.batch.borrow_mut().completed;
-        self.outcomes.append(completed);
-        std::mem::swap(completed, &mut self.outcomes);
-        self.core.delivering.set(false);
+        self.0.delivering.set(false);
     }
 }

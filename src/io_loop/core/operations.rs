@@ -27,13 +27,11 @@ impl Core {
     }
 
     /// Sends with the next system call, or tells the owner why not.
+    #[inline]
     pub(crate) fn send(&self, send: QuickSend) {
         match self.driver() {
             Ok(mut driver) => driver.send(send),
-            Err(error) => {
-                let outcome = Outcome::Sent { data: send.data, sent: 0, result: Err(error.into()) };
-                send.owner.complete(outcome);
-            }
+            Err(error) => refuse(send, error),
         }
     }
 
@@ -50,29 +48,27 @@ impl Core {
     }
 
     /// Has `sender` called before the loop waits, or stops.
+    #[inline]
     pub(crate) fn send_later(&self, sender: Rc<dyn Sender>) -> Result<(), LoopError> {
         self.check_fork()?;
         if self.is_closed() {
             return Err(LoopError::Closed);
         }
-        self.outbox.borrow_mut().push(sender);
+        self.outbox.borrow_mut().push_back(sender);
         Ok(())
     }
 
+    /// Also what is added meanwhile: one that fails wakes others, who may write.
     #[inline]
     pub(super) fn send_all(&self) {
-        if !self.outbox.borrow().is_empty() {
-            self.send_all_due();
+        while let Some(sender) = self.next_sender() {
+            sender.send_now(self);
         }
     }
 
-    fn send_all_due(&self) {
-        let mut senders = self.outbox.take();
-        while !senders.is_empty() {
-            senders.drain(..).for_each(|sender| sender.send_now(self));
-            // One that fails wakes others, who may write.
-            senders = self.outbox.replace(senders);
-        }
+    #[inline]
+    fn next_sender(&self) -> Option<Rc<dyn Sender>> {
+        self.outbox.borrow_mut().pop_front()
     }
 
     /// Closes what was a stream's, no later than the next wait.
@@ -136,4 +132,9 @@ impl Core {
     pub(crate) fn add_pool(&self, size: Option<PoolSize>) -> io::Result<PoolId> {
         self.driver()?.add_pool(size, self.shared.clone())
     }
+}
+
+#[cold]
+fn refuse(QuickSend { owner, data, .. }: QuickSend, why: LoopError) {
+    owner.complete(Outcome::Sent { data, sent: 0, result: Err(why.into()) });
 }

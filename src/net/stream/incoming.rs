@@ -51,13 +51,14 @@ impl Default for Incoming {
 /// Receiving: when it begins, stops and ends.
 impl Incoming {
     /// Data has come. Says whom to wake, and whether it is too much.
-    pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> (Wakers, bool) {
+    #[inline]
+    pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> (Option<Waker>, bool) {
         // One who waits for data takes it soon, and is to have it without a copy.
         let may_keep = !scarce || self.reader.is_some();
         self.queue.push(chunk, may_keep);
         let stop = self.queue.len() >= self.limit() && !self.stopping;
         self.full |= stop;
-        (Wakers::one(self.reader.take()), stop)
+        (self.reader.take(), stop)
     }
 
     /// Receiving is over. Says whether to go on all the same.
@@ -130,6 +131,7 @@ impl Incoming {
     }
 
     /// Receiving was stopped because of too much, and is to go on.
+    #[inline]
     pub(super) fn is_low(&self) -> bool {
         self.full && self.wants_more()
     }
@@ -152,6 +154,7 @@ impl Incoming {
     }
 
     /// A read waits from now on. What there is may have to wait with it for long.
+    #[inline]
     pub(super) fn set_busy(&mut self) {
         self.busy = true;
         self.queue.give_back();
@@ -164,6 +167,7 @@ impl Incoming {
     }
 
     /// The read waits no more, done or not. Its waker is to be dropped with nothing borrowed.
+    #[inline]
     pub(super) fn finish(&mut self) -> Option<Waker> {
         self.busy = false;
         self.wanted = 0;
@@ -198,6 +202,7 @@ impl Incoming {
     }
 
     /// A piece as it came; none at the end.
+    #[inline]
     pub(super) fn read_piece(&mut self) -> Option<io::Result<Option<Piece>>> {
         self.wanted = 1;
         match self.queue.pop() {

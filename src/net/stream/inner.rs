@@ -13,6 +13,7 @@ use super::error::{Reason, StreamError};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::waiters::Wakers;
+use crate::buffer::Chunk;
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::fork::ForkGuard;
 use crate::io_loop::Core;
@@ -169,32 +170,21 @@ impl Inner {
 
     /// Tries to read now; if that is not possible yet, `context` is woken when it is worth another
     /// try. `waiting` says that this read has been tried before.
+    #[inline]
     pub(super) fn poll_read<T>(
         self: &Rc<Self>,
         context: &Context<'_>,
         waiting: &mut bool,
         mut read: impl FnMut(&mut Incoming) -> Option<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if self.kind == StreamKind::PipeWriter {
-            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EBADF)));
-        }
         let mut incoming = self.incoming.borrow_mut();
-        if incoming.is_busy() && !*waiting {
-            return Poll::Ready(Err(match incoming.ended() {
-                Some(Err(reason)) => reason.error(),
-                Some(Ok(())) | None => StreamError::AlreadyReading.into(),
-            }));
+        if self.kind == StreamKind::PipeWriter || incoming.is_busy() && !*waiting {
+            return Poll::Ready(Err(self.refusal(&incoming)));
         }
         let Some(result) = read(&mut incoming) else {
-            incoming.set_busy();
-            *waiting = true;
-            let is_known = incoming.knows(context.waker());
             drop(incoming);
-            if !is_known {
-                self.wait(context.waker());
-            }
-            // If that fails on the spot, it wakes.
-            self.receive();
+            *waiting = true;
+            self.wait_to_read(context.waker());
             return Poll::Pending;
         };
         *waiting = false;
@@ -223,10 +213,31 @@ impl Inner {
         result
     }
 
-    fn wait(&self, waker: &Waker) {
-        let waker = waker.clone();
-        let before = self.incoming.borrow_mut().wait(waker);
-        drop(before);
+    /// Why nobody can read.
+    #[cold]
+    fn refusal(&self, incoming: &Incoming) -> io::Error {
+        match incoming.ended() {
+            _ if self.kind == StreamKind::PipeWriter => io::Error::from_raw_os_error(libc::EBADF),
+            Some(Err(reason)) => reason.error(),
+            Some(Ok(())) | None => StreamError::AlreadyReading.into(),
+        }
+    }
+
+    fn wait_to_read(self: &Rc<Self>, waker: &Waker) {
+        let (is_known, is_receiving) = {
+            let mut incoming = self.incoming.borrow_mut();
+            incoming.set_busy();
+            (incoming.knows(waker), incoming.is_receiving())
+        };
+        if !is_known {
+            let waker = waker.clone();
+            let before = self.incoming.borrow_mut().wait(waker);
+            drop(before);
+        }
+        if !is_receiving {
+            // If that fails on the spot, it wakes.
+            self.receive();
+        }
     }
 
     /// A read that waits is given up.
@@ -284,8 +295,49 @@ impl Inner {
     fn is_open(&self) -> bool {
         self.state.get() == State::Open
     }
+}
+
+/// What operations come to. What is rare is kept out of the way of what is not.
+impl Inner {
+    #[inline]
+    fn received(&self, chunk: Chunk, scarce: bool) {
+        if !self.is_open() {
+            // Nobody reads.
+            return;
+        }
+        let (reader, stop) = self.incoming.borrow_mut().received(chunk, scarce);
+        if stop {
+            self.stop_receiving();
+        }
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    #[cold]
+    fn receiving_ended(self: &Rc<Self>, result: io::Result<()>) {
+        let result = result.map_err(|error| (&error).into());
+        let again = self.incoming.borrow_mut().receiving_ended(result);
+        match again {
+            true => self.receive(),
+            false => self.tell_end(),
+        }
+    }
+
+    #[inline]
+    fn sent(self: &Rc<Self>, sent: usize, result: io::Result<()>) {
+        let is_quiet = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            outgoing.sent(sent, result.map_err(|error| (&error).into()));
+            outgoing.is_quiet()
+        };
+        if !is_quiet {
+            self.go_on_sending();
+        }
+    }
 
     /// What was being sent is over, and there is something else to do.
+    #[inline(never)]
     fn go_on_sending(self: &Rc<Self>) {
         let writers = self.outgoing.borrow_mut().wakers();
         self.send();
@@ -303,36 +355,11 @@ impl Inner {
 impl Owner for Inner {
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
-            Outcome::Received { chunk, scarce } => {
-                if !self.is_open() {
-                    // Nobody reads.
-                    return;
-                }
-                let (reader, stop) = self.incoming.borrow_mut().received(chunk, scarce);
-                if stop {
-                    self.stop_receiving();
-                }
-                reader.wake();
-            }
-            Outcome::ReceiveEnded(result) => {
-                let result = result.map_err(|error| (&error).into());
-                let again = self.incoming.borrow_mut().receiving_ended(result);
-                match again {
-                    true => self.receive(),
-                    false => self.tell_end(),
-                }
-            }
+            Outcome::Received { chunk, scarce } => self.received(chunk, scarce),
+            Outcome::ReceiveEnded(result) => self.receiving_ended(result),
             Outcome::Sent { data, sent, result } => {
-                let result = result.map_err(|error| (&error).into());
-                let is_quiet = {
-                    let mut outgoing = self.outgoing.borrow_mut();
-                    outgoing.sent(sent, result);
-                    outgoing.is_quiet()
-                };
                 drop(data);
-                if !is_quiet {
-                    self.go_on_sending();
-                }
+                self.sent(sent, result);
             }
             Outcome::SentInPart { data, sent } => self.send_rest(data, sent),
             Outcome::Accepted(_) | Outcome::AcceptEnded(_) | Outcome::Connected(_) => {}

@@ -96,25 +96,34 @@ impl Outgoing {
     /// # Errors
     ///
     /// Why this many bytes cannot be written.
+    #[inline]
     pub(super) fn check(&self, length: usize) -> io::Result<()> {
+        let is_open = self.failed.is_none() && self.end == End::Open;
+        if is_open && length <= self.room() { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    #[cold]
+    fn refusal(&self) -> io::Error {
         match self.failed {
-            Some(reason) => Err(reason.error()),
-            None if self.end != End::Open => Err(StreamError::Closed.into()),
-            None if length > self.room() => Err(StreamError::WriteLimit(self.most).into()),
-            None => Ok(()),
+            Some(reason) => reason.error(),
+            None if self.end != End::Open => StreamError::Closed.into(),
+            None => StreamError::WriteLimit(self.most).into(),
         }
     }
 
     /// Queues data that has been checked.
+    #[inline]
     pub(super) fn push(&mut self, payload: Payload) {
-        self.written += payload.len() as u64;
-        if payload.is_empty() {
-            return;
+        let length = payload.len();
+        self.written += length as u64;
+        match self.next {
+            _ if length == 0 => {}
+            None => self.next = Some(payload),
+            Some(_) => self.push_behind(payload),
         }
-        if self.next.is_none() {
-            self.next = Some(payload);
-            return;
-        }
+    }
+
+    fn push_behind(&mut self, payload: Payload) {
         let last = self.rest.back_mut().or(self.next.as_mut());
         let joined = payload.len() <= SMALL && last.is_some_and(|last| last.append(&payload));
         if !joined {
@@ -252,6 +261,7 @@ impl Outgoing {
     }
 
     /// Whether the kernel has taken everything up to `target`. `None` if it may still do so.
+    #[inline]
     pub(super) fn taken(&self, target: u64) -> Option<io::Result<()>> {
         match self.failed {
             _ if self.taken >= target => Some(Ok(())),

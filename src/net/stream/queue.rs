@@ -25,13 +25,22 @@ impl Queue {
     }
 
     /// Adds a piece. Its buffer is kept if it may be, and this is the first piece.
+    #[inline]
     pub(super) fn push(&mut self, chunk: Chunk, may_keep: bool) {
-        self.len += chunk.len();
+        if may_keep && self.first.is_none() {
+            self.len += chunk.len();
+            self.first = Some(chunk.into());
+        } else {
+            self.push_copy(&chunk);
+        }
+    }
+
+    fn push_copy(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
         if self.first.is_none() {
-            let piece = if may_keep { chunk.into() } else { Piece::copy_of(&chunk) };
-            self.first = Some(piece);
-        } else if !self.append(&chunk) {
-            self.rest.push_back(Piece::copy_of(&chunk));
+            self.first = Some(Piece::copy_of(bytes));
+        } else if !self.append(bytes) {
+            self.rest.push_back(Piece::copy_of(bytes));
         }
     }
 
@@ -58,6 +67,7 @@ impl Queue {
     }
 
     /// Gives back a buffer that the first piece keeps.
+    #[inline]
     pub(super) fn give_back(&mut self) {
         if let Some(first) = self.first.as_mut().filter(|first| first.is_lent()) {
             *first = Piece::copy_of(first);
@@ -65,10 +75,13 @@ impl Queue {
     }
 
     /// Takes the first piece out, as it is.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Piece> {
-        let next = self.rest.pop_front();
-        let piece = std::mem::replace(&mut self.first, next)?;
+        let piece = self.first.take()?;
         self.len -= piece.len();
+        if self.len > 0 {
+            self.first = self.rest.pop_front();
+        }
         Some(piece)
     }
 

@@ -37,6 +37,7 @@ impl Inner {
         self.accepted(target)
     }
 
+    #[inline]
     fn accepted(&self, target: u64) -> io::Result<u64> {
         match self.outgoing.borrow().failed() {
             // On the spot.
@@ -47,16 +48,18 @@ impl Inner {
 
     /// Has the kernel send what is queued, once the loop has nothing else to do: what is written
     /// until then is sent with it.
+    #[inline]
     pub(super) fn send(self: &Rc<Self>) {
-        if !self.outgoing.borrow_mut().becomes_due() {
-            return;
-        }
-        if let Err(error) = self.core().and_then(|core| Ok(core.send_later(self.clone())?)) {
+        let is_due = self.outgoing.borrow_mut().becomes_due();
+        if is_due
+            && let Err(error) = self.core().and_then(|core| Ok(core.send_later(self.clone())?))
+        {
             self.sending_failed(error);
         }
     }
 
     /// Has the kernel send what is left, as soon as there is room for it.
+    #[cold]
     pub(super) fn send_rest(self: &Rc<Self>, data: Gather, sent: usize) {
         if let Err(error) = self.core().and_then(|core| self.send_patiently(data, sent, &core)) {
             self.outgoing.borrow_mut().sent(sent, Err((&error).into()));
@@ -64,6 +67,7 @@ impl Inner {
         }
     }
 
+    #[inline(never)]
     fn send_patiently(self: &Rc<Self>, data: Gather, sent: usize, core: &Core) -> io::Result<()> {
         let stream = self.as_fd().as_raw_fd();
         let operation = Operation::Send { stream, kind: self.kind, data, sent };
@@ -72,6 +76,7 @@ impl Inner {
         Ok(())
     }
 
+    #[inline]
     fn send_quickly(self: Rc<Self>, data: Gather, length: usize, core: &Core) {
         let (awaited, last) = {
             let mut outgoing = self.outgoing.borrow_mut();
@@ -82,6 +87,7 @@ impl Inner {
         core.send(QuickSend { owner: self, stream, data, length, awaited, last });
     }
 
+    #[cold]
     fn sending_failed(&self, error: io::Error) {
         self.outgoing.borrow_mut().fail((&error).into());
         self.tell_end();
@@ -122,19 +128,28 @@ impl Inner {
     }
 
     /// Ready when the kernel has taken everything up to `target`.
+    #[inline]
     pub(super) fn poll_taken(
         &self,
         target: u64,
         ticket: &mut Option<Ticket>,
         context: &Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let is_known = {
-            let outgoing = self.outgoing.borrow();
-            if let Some(result) = outgoing.taken(target) {
-                return Poll::Ready(result);
-            }
-            outgoing.writers.knows(*ticket, target, context.waker())
-        };
+        let taken = self.outgoing.borrow().taken(target);
+        match taken {
+            Some(result) => Poll::Ready(result),
+            None => self.wait_until_taken(target, ticket, context),
+        }
+    }
+
+    #[inline(never)]
+    fn wait_until_taken(
+        &self,
+        target: u64,
+        ticket: &mut Option<Ticket>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let is_known = self.outgoing.borrow().writers.knows(*ticket, target, context.waker());
         if !is_known {
             let waker = context.waker().clone();
             let before = self.outgoing.borrow_mut().writers.insert(ticket, target, waker);

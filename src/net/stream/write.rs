@@ -27,6 +27,7 @@ pub struct Write {
 
 impl Write {
     /// `target` is where the data ends in the stream; or why it was refused.
+    #[inline]
     pub(super) fn new(inner: Rc<Inner>, target: io::Result<u64>) -> Write {
         let (target, refused) = match target {
             Ok(target) => (target, None),
@@ -54,6 +55,7 @@ impl Write {
     ///     stream.flush().await
     /// }
     /// ```
+    #[inline]
     pub fn buffered(mut self) -> Write {
         self.target = self.target.saturating_sub(BUFFERED);
         self
@@ -86,6 +88,7 @@ impl Write {
 impl Future for Write {
     type Output = io::Result<()>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match this.refused.take() {
@@ -96,6 +99,7 @@ impl Future for Write {
 }
 
 impl Drop for Write {
+    #[inline]
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let waker = self.inner.outgoing.borrow_mut().writers.remove(&mut self.ticket);

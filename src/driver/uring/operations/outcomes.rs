@@ -26,61 +26,66 @@ impl Operations {
     /// Takes in the completion of a request. False if it is none's.
     pub(in crate::driver::uring) fn complete(&mut self, completion: Completion) -> bool {
         let slot = completion.token.slot();
-        match self.slots.get(slot as usize) {
-            Some(entry) if entry.stamp == completion.token.stamp() => {}
-            _ => return false,
+        let Some(entry) = self.slots.get(slot as usize) else { return false };
+        if entry.stamp != completion.token.stamp() {
+            return false;
         }
-        if self.slots[slot as usize].polling {
-            self.polled(slot, completion.result);
-        } else if self.deliver(slot, completion) && !completion.has_more() {
-            self.finished(slot, completion.result);
+        match entry.operation {
+            _ if entry.polling => self.polled(slot, completion.result),
+            Operation::Receive { pool, .. } => self.received(slot, pool, completion),
+            _ => self.done(slot, completion),
         }
         true
     }
 
-    /// Tells the owner what a request came to, or part of it. False if the operation is over.
-    fn deliver(&mut self, slot: u32, completion: Completion) -> bool {
+    /// A request to receive has come to something: to data, or to an end.
+    #[inline]
+    fn received(&mut self, slot: u32, pool: PoolId, completion: Completion) {
         let Completion { result, .. } = completion;
-        let entry = &mut self.slots[slot as usize];
-        match &mut entry.operation {
-            Operation::Accept { .. } if result >= 0 => {
+        let pool = &mut self.pools[usize::from(pool.0)].pool;
+        if let Some(buffer) = completion.buffer()
+            && (result > 0 || pool.gives_up_unfilled())
+        {
+            let (length, is_more) = (result.max(0) as usize, completion.has_rest());
+            // SAFETY: the buffer is this completion's, which is taken in once.
+            let chunk = unsafe { pool.filled(buffer, length, is_more) };
+            let scarce = pool.is_scarce();
+            if result > 0 {
+                self.tell(slot, Outcome::Received { chunk, scarce });
+            }
+        }
+        if completion.has_more() {
+            return;
+        }
+        match result {
+            0 => self.end(slot, Ok(())),
+            _ => self.finished(slot, result),
+        }
+    }
+
+    /// Another request has come to something.
+    fn done(&mut self, slot: u32, completion: Completion) {
+        let Completion { result, .. } = completion;
+        let is_over = match &mut self.slots[slot as usize].operation {
+            _ if result < 0 => false,
+            Operation::Accept { .. } => {
                 // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
                 let socket = unsafe { OwnedFd::from_raw_fd(result) };
                 self.tell(slot, Outcome::Accepted(socket));
+                false
             }
-            Operation::Receive { pool, .. } => {
-                let pool = *pool;
-                let pool = &mut self.pools[usize::from(pool.0)].pool;
-                if let Some(buffer) = completion.buffer()
-                    && (result > 0 || pool.gives_up_unfilled())
-                {
-                    let (length, is_more) = (result.max(0) as usize, completion.has_rest());
-                    // SAFETY: the buffer is this completion's, which is taken in once.
-                    let chunk = unsafe { pool.filled(buffer, length, is_more) };
-                    let scarce = pool.is_scarce();
-                    if result > 0 {
-                        self.tell(slot, Outcome::Received { chunk, scarce });
-                    }
-                }
-                if result == 0 && !completion.has_more() {
-                    self.end(slot, Ok(()));
-                    return false;
-                }
-            }
-            Operation::Send { data, sent, .. } if result >= 0 => {
+            Operation::Send { data, sent, .. } => {
                 *sent += result as usize;
-                if *sent >= data.len() {
-                    self.end(slot, Ok(()));
-                    return false;
-                }
+                *sent >= data.len()
             }
-            Operation::Connect { .. } if result >= 0 => {
-                self.end(slot, Ok(()));
-                return false;
-            }
-            Operation::Accept { .. } | Operation::Send { .. } | Operation::Connect { .. } => {}
+            Operation::Connect { .. } => true,
+            Operation::Receive { .. } => false,
+        };
+        if is_over {
+            self.end(slot, Ok(()));
+        } else if !completion.has_more() {
+            self.finished(slot, result);
         }
-        true
     }
 
     /// The request of an operation is over, with something left to do.
