@@ -33,12 +33,12 @@ pub(crate) struct Inner {
     pool: Cell<Option<PoolId>>,
     pub(super) incoming: RefCell<Incoming>,
     pub(super) outgoing: RefCell<Outgoing>,
-    pub(super) on_close: RefCell<Option<Box<CloseCallback>>>,
+    pub(super) on_close: Cell<Option<Box<CloseCallback>>>,
     /// The loop tells when it is closed. By this key it is asked not to.
     remembered: Cell<Option<u32>>,
     state: Cell<State>,
     /// Dropped when the descriptor is closed.
-    companion: RefCell<Option<Rc<dyn Any>>>,
+    companion: Cell<Option<Rc<dyn Any>>>,
     /// The socket of a child of `fork` is its parent's, too.
     fork: ForkGuard,
 }
@@ -61,10 +61,10 @@ impl Inner {
             pool: Cell::new(None),
             incoming: RefCell::default(),
             outgoing: RefCell::default(),
-            on_close: RefCell::default(),
+            on_close: Cell::default(),
             remembered: Cell::new(None),
             state: Cell::new(State::Open),
-            companion: RefCell::new(None),
+            companion: Cell::new(None),
             fork: core.fork_guard(),
         })
     }

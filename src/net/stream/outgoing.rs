@@ -26,8 +26,8 @@ pub(crate) struct Outgoing {
     written: u64,
     taken: u64,
     sending: Sending,
-    /// Who waits until how much has been taken.
-    pub(super) writers: Waiters,
+    /// Who waits until how much has been taken. Most often nobody has ever done so.
+    writers: Option<Box<Waiters>>,
     failed: Option<Reason>,
     end: End,
     most: usize,
@@ -61,7 +61,7 @@ impl Default for Outgoing {
             written: 0,
             taken: 0,
             sending: Sending::Idle,
-            writers: Waiters::default(),
+            writers: None,
             failed: None,
             end: End::Open,
             most: MOST,
@@ -185,7 +185,7 @@ impl Outgoing {
 
     /// Something is to be done when what was taken has been sent.
     pub(super) fn is_awaited(&self) -> bool {
-        self.end == End::Due || self.next.is_some() || !self.writers.is_empty()
+        self.end == End::Due || self.next.is_some() || self.has_writers()
     }
 
     pub(super) fn started(&mut self, operation: OperationKey) {
@@ -219,10 +219,7 @@ impl Outgoing {
     /// Nothing is left to be done.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        self.next.is_none()
-            && self.end == End::Open
-            && self.writers.is_empty()
-            && self.failed.is_none()
+        self.next.is_none() && self.end == End::Open && !self.has_writers() && self.failed.is_none()
     }
 
     /// Nothing can be sent any more. The first reason stays.
@@ -238,10 +235,20 @@ impl Outgoing {
 
     /// Those whose data has been taken, or never will be.
     pub(super) fn wakers(&mut self) -> Wakers {
-        match self.failed {
-            Some(_) => self.writers.take_all(),
-            None => self.writers.take_up_to(self.taken),
+        match &mut self.writers {
+            None => Wakers::default(),
+            Some(writers) if self.failed.is_some() => writers.take_all(),
+            Some(writers) => writers.take_up_to(self.taken),
         }
+    }
+
+    fn has_writers(&self) -> bool {
+        self.writers.as_ref().is_some_and(|writers| !writers.is_empty())
+    }
+
+    /// Those who wait, or will.
+    pub(super) fn writers(&mut self) -> &mut Waiters {
+        self.writers.get_or_insert_default()
     }
 
     /// Nothing more is written.

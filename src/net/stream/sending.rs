@@ -70,7 +70,7 @@ impl Inner {
     #[inline(never)]
     fn send_patiently(self: &Rc<Self>, data: Gather, sent: usize, core: &Core) -> io::Result<()> {
         let stream = self.as_fd().as_raw_fd();
-        let operation = Operation::Send { stream, kind: self.kind, data, sent };
+        let operation = Operation::Send { stream, kind: self.kind, data: Box::new(data), sent };
         let operation = core.submit(operation, self.clone())?;
         self.outgoing.borrow_mut().started(operation);
         Ok(())
@@ -149,10 +149,10 @@ impl Inner {
         ticket: &mut Option<Ticket>,
         context: &Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let is_known = self.outgoing.borrow().writers.knows(*ticket, target, context.waker());
+        let is_known = self.outgoing.borrow_mut().writers().knows(*ticket, target, context.waker());
         if !is_known {
             let waker = context.waker().clone();
-            let before = self.outgoing.borrow_mut().writers.insert(ticket, target, waker);
+            let before = self.outgoing.borrow_mut().writers().insert(ticket, target, waker);
             drop(before);
         }
         Poll::Pending

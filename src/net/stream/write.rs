@@ -102,7 +102,7 @@ impl Drop for Write {
     #[inline]
     fn drop(&mut self) {
         if self.ticket.is_some() {
-            let waker = self.inner.outgoing.borrow_mut().writers.remove(&mut self.ticket);
+            let waker = self.inner.outgoing.borrow_mut().writers().remove(&mut self.ticket);
             drop(waker);
         }
     }
