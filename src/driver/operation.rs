@@ -78,6 +78,14 @@ pub(crate) enum Outcome {
 pub(crate) trait Owner {
     /// Called by the loop with nothing borrowed. Wakes whoever waits, and calls nobody.
     fn complete(self: Rc<Self>, outcome: Outcome);
+
+    /// Called by the driver, which it must not call back: a quick send has sent all of its bytes.
+    /// True if that is all there is to it, and its outcome need not be told. The owner has other
+    /// owners then.
+    fn is_sent(&self, bytes: usize) -> bool {
+        let _ = bytes;
+        false
+    }
 }
 
 /// An outcome on its way to its owner.

@@ -89,13 +89,20 @@ impl Uring {
         self.ring.submit_and_wait(wait)?;
         self.reap();
         self.reap_rest()?;
+        if self.urgent {
+            self.settle();
+        }
+        Ok(())
+    }
+
+    /// What does not wait is over, if the kernel has heard of it.
+    fn settle(&mut self) {
         if self.ring.is_up_to_date() {
             self.operations.settle();
             self.urgent = false;
         } else {
             self.operations.settle_soon();
         }
-        Ok(())
     }
 
     fn reap(&mut self) {

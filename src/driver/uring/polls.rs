@@ -229,12 +229,20 @@ impl Polls {
 
     /// Queues the submissions that bring the kernel up to date with the table. The level polls
     /// among those `reported` last have to be armed again.
+    #[inline]
     pub(super) fn arm(&mut self, reported: &[Readiness], ring: &mut Ring) {
-        let slots = &mut self.slots;
-        ring.push_all(reported.iter().filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)));
+        if !reported.is_empty() {
+            self.arm_again(reported, ring);
+        }
         if !self.to_unpark.is_empty() || !self.to_arm.is_empty() {
             self.arm_changed(ring);
         }
+    }
+
+    #[inline(never)]
+    fn arm_again(&mut self, reported: &[Readiness], ring: &mut Ring) {
+        let slots = &mut self.slots;
+        ring.push_all(reported.iter().filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)));
     }
 
     #[inline(never)]

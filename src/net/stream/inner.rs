@@ -324,22 +324,13 @@ impl Inner {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn sent(self: &Rc<Self>, sent: usize, result: io::Result<()>) {
-        let is_quiet = {
+        let writers = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.sent(sent, result.map_err(|error| (&error).into()));
-            outgoing.is_quiet()
+            outgoing.wakers()
         };
-        if !is_quiet {
-            self.go_on_sending();
-        }
-    }
-
-    /// What was being sent is over, and there is something else to do.
-    #[inline(never)]
-    fn go_on_sending(self: &Rc<Self>) {
-        let writers = self.outgoing.borrow_mut().wakers();
         self.send();
         match self.state.get() {
             State::Abandoned => self.tell_end_of_dropped(),
@@ -353,6 +344,12 @@ impl Inner {
 }
 
 impl Owner for Inner {
+    /// If the sending side is quiet, the stream is open, and its handles own it.
+    #[inline]
+    fn is_sent(&self, bytes: usize) -> bool {
+        self.outgoing.borrow_mut().is_sent(bytes)
+    }
+
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
             Outcome::Received { chunk, scarce } => self.received(chunk, scarce),

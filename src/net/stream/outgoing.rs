@@ -216,10 +216,16 @@ impl Outgoing {
         }
     }
 
-    /// Nothing is left to be done.
+    /// The kernel has taken all `bytes` that were sent last. Counts them, if that is all there is
+    /// to do.
     #[inline]
-    pub(super) fn is_quiet(&self) -> bool {
-        self.next.is_none() && self.end == End::Open && !self.has_writers() && self.failed.is_none()
+    pub(super) fn is_sent(&mut self, bytes: usize) -> bool {
+        let is_quiet = !self.is_awaited() && self.failed.is_none();
+        if is_quiet {
+            self.sending = Sending::Idle;
+            self.taken += bytes as u64;
+        }
+        is_quiet
     }
 
     /// Nothing can be sent any more. The first reason stays.

@@ -81,7 +81,12 @@ impl QuickSends {
 
     /// All of them are over.
     pub(super) fn settle(&mut self, completed: &mut VecDeque<Completed>) {
-        completed.extend(self.sends.drain(..).map(Sending::over));
+        for sending in self.sends.drain(..) {
+            let QuickSend { owner, length, .. } = &sending.send;
+            if sending.result.is_some() || !owner.is_sent(*length) {
+                completed.push_back(sending.over());
+            }
+        }
         self.stamp = self.stamp.next();
         self.awaited = false;
     }
@@ -98,7 +103,6 @@ impl QuickSends {
 }
 
 impl Sending {
-    #[inline]
     fn over(self) -> Completed {
         let QuickSend { owner, data, length, .. } = self.send;
         let outcome = match self.result {
