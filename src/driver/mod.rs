@@ -36,7 +36,7 @@ use crate::buffer::PoolSize;
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::handle::Shared;
-use operation::{Completed, Operation, Owner, PoolId, QuickSend};
+use operation::{Notice, Operation, Owner, PoolId, QuickSend};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -66,12 +66,12 @@ pub(crate) struct Readiness {
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) ready: Vec<Readiness>,
-    pub(crate) completed: VecDeque<Completed>,
+    pub(crate) notices: VecDeque<Notice>,
 }
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.completed.is_empty()
+        self.ready.is_empty() && self.notices.is_empty()
     }
 }
 
@@ -116,8 +116,8 @@ pub(crate) trait Driver {
 
     /// Makes the kernel let go of every removed poll and cancelled operation, and has it send and
     /// close what it is to, without blocking.
-    /// Outcomes that this brings go to `completed`.
-    fn flush(&mut self, completed: &mut VecDeque<Completed>) -> io::Result<()>;
+    /// Outcomes that this brings go to `notices`.
+    fn flush(&mut self, notices: &mut VecDeque<Notice>) -> io::Result<()>;
 
     /// True if the last turn has found nothing, and one that does not wait would do nothing now.
     /// Costs no system call, and may be false for no reason.
@@ -142,7 +142,7 @@ pub(crate) trait Driver {
     fn close_descriptor(&mut self, fd: OwnedFd);
 
     /// Submits what is queued, waits, and replaces `batch.ready`, which still holds what the last
-    /// turn reported, with what is ready now. Adds to `batch.completed`.
+    /// turn reported, with what is ready now. Adds to `batch.notices`.
     fn turn(&mut self, wait: Wait, batch: &mut Batch) -> io::Result<()>;
 
     /// Takes back what the last turn handed out and nobody was told: the next turn hands it out
@@ -150,8 +150,8 @@ pub(crate) trait Driver {
     fn put_back(&mut self, rest: &[Readiness]);
 
     /// Cancels everything and waits, bounded, for the kernel to let go. What it does not let go of
-    /// is never freed. The last outcomes of operations go to `completed`.
-    fn close(&mut self, completed: &mut VecDeque<Completed>);
+    /// is never freed. The last outcomes of operations go to `notices`.
+    fn close(&mut self, notices: &mut VecDeque<Notice>);
 
     /// Gives up the kernel object without a word to the kernel: for the child of a fork, which
     /// shares it with its parent.

@@ -7,6 +7,7 @@ use socket2::SockAddr;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
+use std::task::Waker;
 
 /// What is asked of the kernel.
 ///
@@ -62,8 +63,8 @@ pub(crate) enum Outcome {
     Accepted(OwnedFd),
     /// No more connections will follow.
     AcceptEnded(io::Result<()>),
-    /// Data. More may follow. If the buffers of the pool are `scarce`, they are not to be kept.
-    Received { chunk: Chunk, scarce: bool },
+    /// What was received last was too much.
+    Full,
     /// No more data will follow: it is the end of the stream, or it was not to be had.
     ReceiveEnded(io::Result<()>),
     /// The data, and how much of it was sent. All of it, if nothing went wrong.
@@ -75,23 +76,53 @@ pub(crate) enum Outcome {
 }
 
 /// Whom the outcome concerns. It owns the descriptor, and is kept alive until the kernel is done.
+///
+/// What comes often is told at once, by the driver: it is only taken down, and nobody is called,
+/// the driver least of all. The rest is told by the loop, with nothing borrowed.
 pub(crate) trait Owner {
-    /// Called by the loop with nothing borrowed. Wakes whoever waits, and calls nobody.
+    /// Called by the loop. Wakes whoever waits, and calls nobody.
     fn complete(self: Rc<Self>, outcome: Outcome);
 
-    /// Called by the driver, which it must not call back: a quick send has sent all of its bytes.
-    /// True if that is all there is to it, and its outcome need not be told. The owner has other
-    /// owners then.
+    /// Called by the driver: data has come, and more may follow. If the buffers of the pool are
+    /// `scarce`, they are not to be kept.
+    fn receive(&self, chunk: Chunk, scarce: bool) -> Receipt {
+        let _ = (chunk, scarce);
+        Receipt::default()
+    }
+
+    /// Called by the driver: a quick send has sent all of its bytes. True if that is all there is to
+    /// it, and its outcome need not be told. The owner has other owners then.
     fn is_sent(&self, bytes: usize) -> bool {
         let _ = bytes;
         false
     }
 }
 
-/// An outcome on its way to its owner.
-pub(crate) struct Completed {
-    pub(crate) owner: Rc<dyn Owner>,
-    pub(crate) outcome: Outcome,
+/// What follows from data that has come.
+#[derive(Default)]
+pub(crate) struct Receipt {
+    /// Who has waited for it.
+    pub(crate) waker: Option<Waker>,
+    /// It is too much: [`Outcome::Full`] is to be told.
+    pub(crate) is_full: bool,
+}
+
+/// What the loop is to tell.
+pub(crate) enum Notice {
+    /// There is something for the one who waits.
+    Wake(Waker),
+    Outcome(Rc<dyn Owner>, Outcome),
+}
+
+impl Notice {
+    /// Calls wakers, which are user code if they are other executors'.
+    #[inline]
+    pub(crate) fn tell(self) {
+        match self {
+            Notice::Wake(waker) => waker.wake(),
+            Notice::Outcome(owner, outcome) => owner.complete(outcome),
+        }
+    }
 }
 
 impl Operation {

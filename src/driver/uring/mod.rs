@@ -13,7 +13,7 @@ mod setup;
 mod token;
 
 use crate::buffer::PoolSize;
-use crate::driver::operation::{Completed, Operation, Owner, PoolId, QuickSend};
+use crate::driver::operation::{Notice, Operation, Owner, PoolId, QuickSend};
 use crate::driver::{Batch, Counters, Driver, OperationKey, Readiness, Wait};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
@@ -214,11 +214,11 @@ impl Driver for Uring {
         self.is_releasing()
     }
 
-    fn flush(&mut self, completed: &mut VecDeque<Completed>) -> io::Result<()> {
+    fn flush(&mut self, notices: &mut VecDeque<Notice>) -> io::Result<()> {
         self.settled = false;
         let flushed = self.flush_cancellations();
         self.polls.forget_levels();
-        self.operations.report(completed);
+        self.operations.report(notices);
         flushed
     }
 
@@ -261,13 +261,13 @@ impl Driver for Uring {
         self.polls.arm(&batch.ready, &mut self.ring);
         self.operations.arm(&mut self.ring);
         let is_due =
-            self.polls.has_ready() || self.operations.is_due() || !batch.completed.is_empty();
+            self.polls.has_ready() || self.operations.is_due() || !batch.notices.is_empty();
         let wait = if is_due { Wait::Poll } else { wait };
         if wait != Wait::Poll || !self.ring.is_quiet() {
             self.enter(wait)?;
         }
         self.polls.report(&mut batch.ready);
-        self.operations.report(&mut batch.completed);
+        self.operations.report(&mut batch.notices);
         self.settled = batch.is_empty() && self.is_settled();
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Driver for Uring {
         self.polls.put_back(rest);
     }
 
-    fn close(&mut self, completed: &mut VecDeque<Completed>) {
+    fn close(&mut self, notices: &mut VecDeque<Notice>) {
         self.settled = false;
         self.polls.disarm_all(&mut self.ring);
         self.operations.cancel_all(&mut self.ring);
@@ -299,7 +299,7 @@ impl Driver for Uring {
             }
         }
         self.operations.leak();
-        self.operations.report(completed);
+        self.operations.report(notices);
     }
 
     fn abandon(mut self: Box<Self>) {

@@ -20,7 +20,7 @@ use super::requests;
 use super::ring::Ring;
 use super::token::{Kind, Stamp, Token};
 use crate::driver::OperationKey;
-use crate::driver::operation::{Completed, Operation, Owner};
+use crate::driver::operation::{Notice, Operation, Owner};
 use crate::features::KernelFeatures as Features;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -60,7 +60,7 @@ pub(super) struct Operations {
     /// Requests to be made before the next wait, or polls.
     to_arm: Vec<(u32, By)>,
     /// What is to be told when the turn ends.
-    completed: VecDeque<Completed>,
+    notices: VecDeque<Notice>,
     cancelled: usize,
     pub(super) quick_sends: QuickSends,
     /// There are buffers, and operations that wait for one.
@@ -89,7 +89,7 @@ impl Operations {
             stamp: Stamp::first(Kind::Operation),
             pools: Vec::new(),
             to_arm: Vec::new(),
-            completed: VecDeque::new(),
+            notices: VecDeque::new(),
             cancelled: 0,
             quick_sends: QuickSends::new(features),
             hungry: false,
@@ -223,7 +223,7 @@ impl Operations {
 
     /// The next turn is due at once.
     pub(super) fn is_due(&self) -> bool {
-        self.hungry || !self.completed.is_empty() || self.is_quick_send_awaited()
+        self.hungry || !self.notices.is_empty() || self.is_quick_send_awaited()
     }
 
     /// Nobody would hear of the end of a quick send, and somebody waits for it, or for the buffer
@@ -239,7 +239,7 @@ impl Operations {
     #[inline]
     pub(super) fn settle(&mut self) {
         if !self.quick_sends.is_empty() {
-            self.quick_sends.settle(&mut self.completed);
+            self.quick_sends.settle(&mut self.notices);
         }
     }
 
@@ -249,27 +249,27 @@ impl Operations {
         self.quick_sends.await_all();
     }
 
-    /// Moves what there is to tell to `completed`.
+    /// Moves what there is to tell to `notices`.
     #[inline]
-    pub(super) fn report(&mut self, completed: &mut VecDeque<Completed>) {
-        if self.completed.is_empty() {
+    pub(super) fn report(&mut self, notices: &mut VecDeque<Notice>) {
+        if self.notices.is_empty() {
             return;
         }
-        if completed.is_empty() {
-            std::mem::swap(completed, &mut self.completed);
+        if notices.is_empty() {
+            std::mem::swap(notices, &mut self.notices);
         } else {
-            completed.append(&mut self.completed);
+            notices.append(&mut self.notices);
         }
     }
 
     /// Keeps for ever what the kernel has not let go of, and tells the owners that it is over.
     pub(super) fn leak(&mut self) {
-        self.quick_sends.leak(&mut self.completed);
+        self.quick_sends.leak(&mut self.notices);
         if self.slots.is_empty() {
             return;
         }
         for (_, Slot { operation, owner, .. }) in &self.slots {
-            self.completed.push_back(Completed { owner: owner.clone(), outcome: operation.lost() });
+            self.notices.push_back(Notice::Outcome(owner.clone(), operation.lost()));
         }
         std::mem::forget(std::mem::take(&mut self.slots));
         std::mem::take(&mut self.pools).into_iter().for_each(|buffers| buffers.pool.leak());

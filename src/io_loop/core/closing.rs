@@ -3,7 +3,7 @@
 use super::Core;
 use super::tasks::EndOfTask;
 use crate::callbacks::Callback;
-use crate::driver::operation::Completed;
+use crate::driver::operation::Notice;
 use crate::error::LoopError;
 use crate::executor::Executor;
 use crate::handlers::Handler;
@@ -32,7 +32,7 @@ impl Core {
             return Ok(());
         };
         self.closed.set(true);
-        driver.close(&mut self.batch.borrow_mut().completed);
+        driver.close(&mut self.batch.borrow_mut().notices);
         self.shared.take_stop();
         self.drop_contents(all_fds);
         Ok(())
@@ -46,7 +46,7 @@ impl Core {
             true => handlers.iter().filter_map(bare_fd).collect(),
             false => Vec::new(),
         };
-        let outcomes = std::mem::take(&mut self.batch.borrow_mut().completed);
+        let outcomes = std::mem::take(&mut self.batch.borrow_mut().notices);
         let outcomes = (outcomes.into_iter().chain(self.news_of_closing()))
             .map(|outcome| (Origin::of_loop(), Doomed::Outcome(Told(Some(outcome)))));
         self.tasks.wake_all();
@@ -99,13 +99,13 @@ enum Doomed<'a> {
     Executor(Option<Rc<dyn Executor>>),
 }
 
-/// The last outcome of an operation, whose owner is told when this is dropped.
-struct Told(Option<Completed>);
+/// What is told when this is dropped: the last outcome of an operation, for one.
+struct Told(Option<Notice>);
 
 impl Drop for Told {
     fn drop(&mut self) {
-        if let Some(Completed { owner, outcome }) = self.0.take() {
-            owner.complete(outcome);
+        if let Some(notice) = self.0.take() {
+            notice.tell();
         }
     }
 }

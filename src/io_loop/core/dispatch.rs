@@ -2,7 +2,7 @@
 
 use super::{Core, add};
 use crate::driver::Readiness;
-use crate::driver::operation::Completed;
+use crate::driver::operation::Notice;
 use crate::events::Events;
 use crate::handlers::Handler;
 use crate::report::Origin;
@@ -32,11 +32,11 @@ impl Core {
         }
     }
 
-    /// Tells owners of operations what these have come to, in order: what the telling brings about
-    /// is told after the rest.
+    /// Tells what operations have come to, in order: what the telling brings about is told after the
+    /// rest.
     #[inline]
     pub(super) fn deliver(&self) {
-        if !self.batch.borrow().completed.is_empty() && !self.delivering.replace(true) {
+        if !self.batch.borrow().notices.is_empty() && !self.delivering.replace(true) {
             self.deliver_all();
         }
     }
@@ -44,21 +44,21 @@ impl Core {
     fn deliver_all(&self) {
         let _delivery = Delivery(self);
         // Wakers of other executors are user code. If one panics, the rest stays where it is.
-        while !self.batch.borrow().completed.is_empty() {
+        while !self.batch.borrow().notices.is_empty() {
             self.watch.run_many(&mut (), |()| self.tell_all(), |()| Some(Origin::of_loop()));
         }
     }
 
     #[inline]
     fn tell_all(&self) {
-        while let Some(Completed { owner, outcome }) = self.next_completed() {
-            owner.complete(outcome);
+        while let Some(notice) = self.next_notice() {
+            notice.tell();
         }
     }
 
     #[inline]
-    fn next_completed(&self) -> Option<Completed> {
-        self.batch.borrow_mut().completed.pop_front()
+    fn next_notice(&self) -> Option<Notice> {
+        self.batch.borrow_mut().notices.pop_front()
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 use super::Core;
 use crate::buffer::PoolSize;
 use crate::driver::OperationKey;
-use crate::driver::operation::{Completed, Operation, Outcome, Owner, PoolId, QuickSend};
+use crate::driver::operation::{Notice, Operation, Outcome, Owner, PoolId, QuickSend};
 use crate::error::LoopError;
 use crate::fork::ForkGuard;
 use std::io;
@@ -103,12 +103,12 @@ impl Core {
     }
 
     /// That no data will come any more, for those who asked for it.
-    pub(super) fn news_of_closing(&self) -> impl Iterator<Item = Completed> + use<> {
+    pub(super) fn news_of_closing(&self) -> impl Iterator<Item = Notice> + use<> {
         let mourners = self.mourners.take();
         mourners.into_iter().filter_map(|(_, owner)| {
             let cancelled = io::Error::from_raw_os_error(libc::ECANCELED);
             let outcome = Outcome::ReceiveEnded(Err(cancelled));
-            Some(Completed { owner: owner.upgrade()?, outcome })
+            Some(Notice::Outcome(owner.upgrade()?, outcome))
         })
     }
 

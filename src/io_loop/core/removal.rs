@@ -26,7 +26,7 @@ impl Core {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.driver()?.flush(&mut self.batch.borrow_mut().completed)
+        self.driver()?.flush(&mut self.batch.borrow_mut().notices)
     }
 
     /// Makes the kernel let go of what was removed, and drops it; and so on with what that removes.

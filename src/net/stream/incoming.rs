@@ -5,6 +5,7 @@ use super::queue::Queue;
 use super::waiters::{Waiters, Wakers};
 use crate::buffer::{Chunk, Piece};
 use crate::driver::OperationKey;
+use crate::driver::operation::Receipt;
 use std::io;
 use std::task::Waker;
 
@@ -50,15 +51,15 @@ impl Default for Incoming {
 
 /// Receiving: when it begins, stops and ends.
 impl Incoming {
-    /// Data has come. Says whom to wake, and whether it is too much.
+    /// Data has come.
     #[inline]
-    pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> (Option<Waker>, bool) {
+    pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> Receipt {
         // One who waits for data takes it soon, and is to have it without a copy.
         let may_keep = !scarce || self.reader.is_some();
         self.queue.push(chunk, may_keep);
-        let stop = self.queue.len() >= self.limit() && !self.stopping;
-        self.full |= stop;
-        (self.reader.take(), stop)
+        let is_full = self.queue.len() >= self.limit() && !self.stopping;
+        self.full |= is_full;
+        Receipt { waker: self.reader.take(), is_full }
     }
 
     /// Receiving is over. Says whether to go on all the same.

@@ -14,7 +14,7 @@ use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::waiters::Wakers;
 use crate::buffer::Chunk;
-use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
+use crate::driver::operation::{Operation, Outcome, Owner, PoolId, Receipt, StreamKind};
 use crate::fork::ForkGuard;
 use crate::io_loop::Core;
 use std::any::Any;
@@ -291,30 +291,10 @@ impl Inner {
         self.stop_receiving();
         self.tell_end();
     }
-
-    fn is_open(&self) -> bool {
-        self.state.get() == State::Open
-    }
 }
 
-/// What operations come to. What is rare is kept out of the way of what is not.
+/// What operations come to.
 impl Inner {
-    #[inline]
-    fn received(&self, chunk: Chunk, scarce: bool) {
-        if !self.is_open() {
-            // Nobody reads.
-            return;
-        }
-        let (reader, stop) = self.incoming.borrow_mut().received(chunk, scarce);
-        if stop {
-            self.stop_receiving();
-        }
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    #[cold]
     fn receiving_ended(self: &Rc<Self>, result: io::Result<()>) {
         let result = result.map_err(|error| (&error).into());
         let again = self.incoming.borrow_mut().receiving_ended(result);
@@ -324,14 +304,16 @@ impl Inner {
         }
     }
 
-    #[inline(never)]
     fn sent(self: &Rc<Self>, sent: usize, result: io::Result<()>) {
-        let writers = {
+        let (writers, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.sent(sent, result.map_err(|error| (&error).into()));
-            outgoing.wakers()
+            (outgoing.wakers(), outgoing.becomes_due())
         };
-        self.send();
+        if is_due {
+            // If that fails on the spot, everybody is told.
+            let _ = self.send_soon();
+        }
         match self.state.get() {
             State::Abandoned => self.tell_end_of_dropped(),
             State::Open | State::Closed => self.tell_end_of_data(),
@@ -344,6 +326,14 @@ impl Inner {
 }
 
 impl Owner for Inner {
+    fn receive(&self, chunk: Chunk, scarce: bool) -> Receipt {
+        match self.state.get() {
+            State::Open => self.incoming.borrow_mut().received(chunk, scarce),
+            // Nobody reads.
+            State::Abandoned | State::Closed => Receipt::default(),
+        }
+    }
+
     /// If the sending side is quiet, the stream is open, and its handles own it.
     #[inline]
     fn is_sent(&self, bytes: usize) -> bool {
@@ -352,7 +342,7 @@ impl Owner for Inner {
 
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
-            Outcome::Received { chunk, scarce } => self.received(chunk, scarce),
+            Outcome::Full => self.stop_receiving(),
             Outcome::ReceiveEnded(result) => self.receiving_ended(result),
             Outcome::Sent { data, sent, result } => {
                 drop(data);

@@ -1,5 +1,6 @@
 //! Having the kernel send what was written.
 
+use super::error::Reason;
 use super::inner::Inner;
 use super::waiters::Ticket;
 use crate::buffer::{Gather, Payload};
@@ -14,48 +15,39 @@ use std::task::{Context, Poll};
 impl Inner {
     /// Queues data to be sent. Returns how much has to be sent until it is.
     pub(super) fn write(self: &Rc<Self>, payload: Payload) -> io::Result<u64> {
-        let target = {
+        let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(payload.len())?;
             outgoing.push(payload);
-            outgoing.written()
+            (outgoing.written(), outgoing.becomes_due())
         };
-        self.send();
-        self.accepted(target)
+        if is_due {
+            self.send_soon()?;
+        }
+        Ok(target)
     }
 
     /// Queues all pieces, or none.
     pub(super) fn write_all(self: &Rc<Self>, pieces: Vec<Payload>) -> io::Result<u64> {
         let total = pieces.iter().fold(0usize, |total, piece| total.saturating_add(piece.len()));
-        let target = {
+        let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(total)?;
             pieces.into_iter().for_each(|piece| outgoing.push(piece));
-            outgoing.written()
+            (outgoing.written(), outgoing.becomes_due())
         };
-        self.send();
-        self.accepted(target)
+        if is_due {
+            self.send_soon()?;
+        }
+        Ok(target)
     }
 
+    /// Has the kernel send what has become due, once the loop has nothing else to do: what is
+    /// written until then is sent with it.
     #[inline]
-    fn accepted(&self, target: u64) -> io::Result<u64> {
-        match self.outgoing.borrow().failed() {
-            // On the spot.
-            Some(reason) => Err(reason.error()),
-            None => Ok(target),
-        }
-    }
-
-    /// Has the kernel send what is queued, once the loop has nothing else to do: what is written
-    /// until then is sent with it.
-    #[inline]
-    pub(super) fn send(self: &Rc<Self>) {
-        let is_due = self.outgoing.borrow_mut().becomes_due();
-        if is_due
-            && let Err(error) = self.core().and_then(|core| Ok(core.send_later(self.clone())?))
-        {
-            self.sending_failed(error);
-        }
+    pub(super) fn send_soon(self: &Rc<Self>) -> io::Result<()> {
+        let sent = self.core().and_then(|core| Ok(core.send_later(self.clone())?));
+        sent.map_err(|error| self.sending_failed(&error).error())
     }
 
     /// Has the kernel send what is left, as soon as there is room for it.
@@ -88,9 +80,11 @@ impl Inner {
     }
 
     #[cold]
-    fn sending_failed(&self, error: io::Error) {
-        self.outgoing.borrow_mut().fail((&error).into());
+    fn sending_failed(&self, error: &io::Error) -> Reason {
+        let reason = error.into();
+        self.outgoing.borrow_mut().fail(reason);
         self.tell_end();
+        reason
     }
 
     /// Ends the sending side once everything is sent.
@@ -166,7 +160,7 @@ impl Sender for Inner {
         if self.kind == StreamKind::Socket && length <= core.longest_quick_send {
             self.send_quickly(data, length, core);
         } else if let Err(error) = self.send_patiently(data, 0, core) {
-            self.sending_failed(error);
+            self.sending_failed(&error);
         }
     }
 }

@@ -1,13 +1,16 @@
 //! What comes of operations: completions, and what follows from them.
 
 use super::{By, Operations, Slot, State, cancelled, failure};
-use crate::driver::operation::{Completed, Operation, Outcome, PoolId, StreamKind};
+use crate::buffer::Chunk;
+use crate::driver::operation::{Notice, Operation, Outcome, Owner, PoolId, Receipt, StreamKind};
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::Completion;
 use crate::features::KernelFeatures as Features;
 use crate::sys;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::rc::Rc;
 
 /// Connections accepted per readiness, where there is no multishot accept: Tornado's number.
 const ACCEPTS_PER_POLL: usize = 128;
@@ -42,16 +45,16 @@ impl Operations {
     #[inline]
     fn received(&mut self, slot: u32, pool: PoolId, completion: Completion) {
         let Completion { result, .. } = completion;
-        let pool = &mut self.pools[usize::from(pool.0)].pool;
+        let Operations { slots, pools, notices, .. } = self;
+        let pool = &mut pools[usize::from(pool.0)].pool;
         if let Some(buffer) = completion.buffer()
             && (result > 0 || pool.gives_up_unfilled())
         {
             let (length, is_more) = (result.max(0) as usize, completion.has_rest());
             // SAFETY: the buffer is this completion's, which is taken in once.
             let chunk = unsafe { pool.filled(buffer, length, is_more) };
-            let scarce = pool.is_scarce();
             if result > 0 {
-                self.tell(slot, Outcome::Received { chunk, scarce });
+                hand_over(chunk, pool.is_scarce(), &slots[slot as usize].owner, notices);
             }
         }
         if completion.has_more() {
@@ -187,7 +190,8 @@ impl Operations {
             Some(Ok(chunk)) if chunk.is_empty() => self.end(slot, Ok(())),
             Some(Ok(chunk)) => {
                 let scarce = buffers.is_scarce();
-                self.tell(slot, Outcome::Received { chunk, scarce });
+                let owner = &self.slots[slot as usize].owner;
+                hand_over(chunk, scarce, owner, &mut self.notices);
                 self.arm_later(slot, By::Request);
             }
             Some(Err(error)) => self.failed(slot, error),
@@ -206,13 +210,25 @@ impl Operations {
 
     fn tell(&mut self, slot: u32, outcome: Outcome) {
         let owner = self.slots[slot as usize].owner.clone();
-        self.completed.push_back(Completed { owner, outcome });
+        self.notices.push_back(Notice::Outcome(owner, outcome));
     }
 
     /// The kernel is done with an operation, which is taken out of its slot.
     pub(super) fn end(&mut self, slot: u32, result: io::Result<()>) {
         let Slot { state, operation, owner, .. } = self.slots.remove(slot as usize);
         self.cancelled -= usize::from(state == State::Cancelled);
-        self.completed.push_back(Completed { owner, outcome: operation.ended(result) });
+        self.notices.push_back(Notice::Outcome(owner, operation.ended(result)));
+    }
+}
+
+/// Gives data to its owner.
+#[inline]
+fn hand_over(chunk: Chunk, scarce: bool, owner: &Rc<dyn Owner>, notices: &mut VecDeque<Notice>) {
+    let Receipt { waker, is_full } = owner.receive(chunk, scarce);
+    if let Some(waker) = waker {
+        notices.push_back(Notice::Wake(waker));
+    }
+    if is_full {
+        notices.push_back(Notice::Outcome(owner.clone(), Outcome::Full));
     }
 }

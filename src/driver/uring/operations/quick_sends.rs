@@ -4,7 +4,7 @@
 //! it has sent everything. So they need no slots of their own: those of one enter stand in a row
 //! until it is known of all that they are over.
 
-use crate::driver::operation::{Completed, Outcome, QuickSend};
+use crate::driver::operation::{Notice, Outcome, QuickSend};
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::{Completion, Ring};
 use crate::driver::uring::token::{Kind, Stamp, Token};
@@ -80,11 +80,11 @@ impl QuickSends {
     }
 
     /// All of them are over.
-    pub(super) fn settle(&mut self, completed: &mut VecDeque<Completed>) {
+    pub(super) fn settle(&mut self, notices: &mut VecDeque<Notice>) {
         for sending in self.sends.drain(..) {
             let QuickSend { owner, length, .. } = &sending.send;
             if sending.result.is_some() || !owner.is_sent(*length) {
-                completed.push_back(sending.over());
+                notices.push_back(sending.over());
             }
         }
         self.stamp = self.stamp.next();
@@ -92,24 +92,24 @@ impl QuickSends {
     }
 
     /// Keeps for ever what the kernel may still read, and tells the owners that it is over.
-    pub(super) fn leak(&mut self, completed: &mut VecDeque<Completed>) {
-        completed.extend(self.sends.drain(..).map(|Sending { send, .. }| {
+    pub(super) fn leak(&mut self, notices: &mut VecDeque<Notice>) {
+        notices.extend(self.sends.drain(..).map(|Sending { send, .. }| {
             std::mem::forget(send.data);
             let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
             let outcome = Outcome::Sent { data: Default::default(), sent: 0, result };
-            Completed { owner: send.owner, outcome }
+            Notice::Outcome(send.owner, outcome)
         }));
     }
 }
 
 impl Sending {
-    fn over(self) -> Completed {
+    fn over(self) -> Notice {
         let QuickSend { owner, data, length, .. } = self.send;
         let outcome = match self.result {
             None => Outcome::Sent { data, sent: length, result: Ok(()) },
             Some(result) => sent_in_part(data, result),
         };
-        Completed { owner, outcome }
+        Notice::Outcome(owner, outcome)
     }
 }
 
