@@ -106,6 +106,11 @@ impl Incoming {
         [Wakers::one(self.reader.take()), watchers.unwrap_or_default()]
     }
 
+    pub(super) fn is_waited_for(&self) -> bool {
+        let is_watched = self.watchers.as_ref().is_some_and(|watchers| !watchers.is_empty());
+        self.reader.is_some() || is_watched
+    }
+
     pub(super) fn watchers(&mut self) -> &mut Waiters {
         self.watchers.get_or_insert_default()
     }

@@ -102,12 +102,20 @@ impl Inner {
     /// Those who are to be told that the stream has ended, if it has.
     fn news_of_end(&self) -> Option<NewsOfEnd<'_>> {
         let end = self.end()?;
+        let callback = self.on_close.take();
+        if callback.is_none() && !self.is_waited_for() {
+            return None;
+        }
         let [reader, watchers] = self.incoming.borrow_mut().wakers();
         let writers = self.outgoing.borrow_mut().wakers();
         Some(NewsOfEnd {
             wakers: [reader, writers, watchers],
-            _last: CallBack { callback: self.on_close.take(), inner: self, end },
+            _last: CallBack { callback, inner: self, end },
         })
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.incoming.borrow().is_waited_for() || self.outgoing.borrow().has_writers()
     }
 
     /// Has the close callback called in the next turn, if there is one and the stream has ended.

@@ -248,7 +248,7 @@ impl Outgoing {
         }
     }
 
-    fn has_writers(&self) -> bool {
+    pub(super) fn has_writers(&self) -> bool {
         self.writers.as_ref().is_some_and(|writers| !writers.is_empty())
     }
 
