@@ -133,6 +133,7 @@ impl Pool {
     }
 
     /// Fills the ring up.
+    #[inline(never)]
     fn provide(&mut self) {
         let Pool { memory, ring: Some(ring), free, in_ring, usual, .. } = self else { return };
         while *in_ring < *usual

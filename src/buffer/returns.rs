@@ -48,6 +48,7 @@ impl Returns {
         }
     }
 
+    #[inline(never)]
     fn collect_all(&self, mut free: impl FnMut(u16)) {
         for (index, word) in self.words.iter().enumerate() {
             if word.load(Ordering::Relaxed) == 0 {

@@ -26,8 +26,11 @@
 //!   holds no file of ours.
 //!
 //! * **Operations** ([`operation`]) are submitted at any time, and their outcomes join the turn's
-//!   batch. A driver keeps an operation and its owner until the kernel is done with both, tells the
-//!   owner so by a last outcome, and never calls it itself. `flush` waits for cancelled ones, too.
+//!   batch. A driver keeps an operation and its owner until the kernel is done with both, and tells
+//!   the owner so by a last outcome. Data that has come, and sends that leave nothing to be done, it
+//!   gives to the owner itself, who takes them down and calls nobody: whom to wake joins the batch.
+//!   It does so in `turn`, `flush` and `close`, and not where an owner asks for something.
+//!   `flush` waits for cancelled operations, too.
 
 pub(crate) mod operation;
 pub(crate) mod uring;
