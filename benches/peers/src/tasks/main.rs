@@ -17,6 +17,7 @@ use tasks::{Entry, runner};
 
 const RUNTIMES: &[Entry] = &[
     Entry::of::<tokio::Tokio>(),
+    Entry::of::<tokio::TokioWithoutIo>(),
     Entry::of::<async_executor::AsyncExecutor>(),
     Entry::of::<monoio::Monoio>(),
     Entry::of::<compio::Compio>(),
