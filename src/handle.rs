@@ -138,8 +138,8 @@ pub struct LoopHandle {
 impl LoopHandle {
     /// Runs `callback` on the loop's thread, in the loop's next turn.
     ///
-    /// Callbacks posted by one thread run in the order posted. A sleeping loop is woken by one
-    /// `write(2)`, however many posts come before it is awake; an awake loop costs no system call.
+    /// Callbacks posted by one thread run in the order posted. A sleeping loop is woken by one system
+    /// call, however many posts come before it is awake; an awake loop costs none.
     ///
     /// Returns false if the loop is closed or gone, or the parent's of this process; the callback is
     /// dropped, here and now.
@@ -187,15 +187,17 @@ impl LoopHandle {
 
     /// Stops the loop as [`IoLoop::stop`](crate::IoLoop::stop) does, waking it if it sleeps.
     ///
-    /// Async-signal-safe: two atomic operations and at most one `write(2)`.
+    /// Async-signal-safe: atomic operations and at most one system call, as in
+    /// [`wake`](Self::wake).
     pub fn stop(&self) {
         self.shared.request_stop();
     }
 
     /// Makes the loop go through a turn, if it sleeps now or is just about to.
     ///
-    /// Async-signal-safe: an atomic load and one `write(2)`. A signal handler sets a flag of its own
-    /// and calls this, so that a callback of the loop may look at the flag.
+    /// Async-signal-safe: atomic operations and at most one system call, `write(2)` or `futex(2)`. A
+    /// signal handler sets a flag of its own and calls this, so that a callback of the loop may look at
+    /// the flag.
     pub fn wake(&self) {
         self.shared.alarm.ring();
     }

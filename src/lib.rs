@@ -212,6 +212,7 @@ mod events;
 mod executor;
 mod features;
 mod fork;
+mod futex;
 pub mod guide;
 mod handle;
 mod handlers;

@@ -45,7 +45,8 @@ pub struct Metrics {
     pub task_errors: u64,
     /// Reports of the blocking detector.
     pub slow_callbacks: u64,
-    /// System calls made to submit and wait.
+    /// System calls made to submit and wait. A loop that has nothing to wait for but its handles makes
+    /// none.
     pub enters: u64,
     /// Requests submitted to the kernel.
     pub submissions: u64,

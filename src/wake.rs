@@ -1,70 +1,117 @@
 //! The wake protocol: how posts reach a loop that may be asleep.
 //!
 //! One atomic holds all there is to know. Whoever adds to the loop's queue turns it to `NOTIFIED`
-//! *afterwards*, and writes to the eventfd if it was `ASLEEP`: of many posters, only the first. The
-//! loop turns it from `AWAKE` to `ASLEEP` before it sleeps, which fails if it is `NOTIFIED`, and
-//! from `NOTIFIED` to `AWAKE` *before* it looks into its queue. As all of them are read-modify-write
-//! operations on one variable, each sees the one before it: no post is slept over.
+//! *afterwards*, and wakes the loop if it slept: of many posters, only the first. The loop turns it
+//! from `AWAKE` to `ASLEEP` before it sleeps, which fails if it is `NOTIFIED`, and from `NOTIFIED`
+//! to `AWAKE` *before* it looks into its queue. As all of them are read-modify-write operations on
+//! one variable, each sees the one before it: no post is slept over.
+//!
+//! A notice that is found when a turn begins does not keep the loop from sleeping in that turn, for
+//! the queue is looked into then. Whoever has queued nothing, and wants a sleep to end, *rings*: that
+//! sets a flag, and notifies. The loop does not sleep if it finds the flag set, and resets it whenever
+//! it has slept, or would have.
+//!
+//! A loop sleeps in its driver, which watches an eventfd. If nothing else can end that sleep, it
+//! dozes instead: it waits for the atomic itself, as for any futex, and is awake sooner.
 
 use crate::fork::ForkGuard;
+use crate::futex::Word;
 use crate::sys;
 #[cfg(ringloop_loom)]
-use loom::sync::atomic::AtomicU8;
+use loom::sync::atomic::AtomicBool;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 #[cfg(not(ringloop_loom))]
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 /// Nothing was announced since the loop looked last.
-const AWAKE: u8 = 0;
-/// As `AWAKE`, and the loop sleeps, or is about to.
-const ASLEEP: u8 = 1;
+const AWAKE: u32 = 0;
+/// As `AWAKE`, and the loop sleeps in its driver, or is about to.
+const ASLEEP: u32 = 1;
+/// As `AWAKE`, and the loop waits for this to change, or is about to.
+const DOZING: u32 = 2;
 /// Something was announced since.
-const NOTIFIED: u8 = 2;
+const NOTIFIED: u32 = 3;
 
 /// The protocol, without the eventfd.
 #[derive(Debug)]
-pub(crate) struct WakeState(AtomicU8);
+pub(crate) struct WakeState {
+    word: Word,
+    rung: AtomicBool,
+}
 
 impl WakeState {
     pub(crate) fn new() -> WakeState {
-        WakeState(AtomicU8::new(AWAKE))
+        WakeState { word: Word::new(AWAKE), rung: AtomicBool::new(false) }
     }
 
     #[inline]
     fn is_notified(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == NOTIFIED
+        self.word.load(Ordering::Relaxed) == NOTIFIED
     }
 
     #[inline]
     pub(crate) fn take_notice(&self) -> bool {
         self.is_notified() && {
-            self.0.swap(AWAKE, Ordering::AcqRel);
+            self.word.swap(AWAKE);
             true
         }
     }
 
     #[inline]
     pub(crate) fn fall_asleep(&self) -> bool {
-        self.exchange(AWAKE, ASLEEP)
+        !self.take_ring() && self.word.exchange(AWAKE, ASLEEP)
     }
 
     #[inline]
     pub(crate) fn awake(&self) {
-        if self.0.load(Ordering::Relaxed) == ASLEEP {
-            self.exchange(ASLEEP, AWAKE);
+        if self.word.load(Ordering::Relaxed) == ASLEEP {
+            self.word.exchange(ASLEEP, AWAKE);
         }
+        self.take_ring();
     }
 
-    /// True if the loop has to be woken.
+    fn doze(&self) -> Option<Doze> {
+        if self.take_ring() || !self.word.exchange(AWAKE, DOZING) {
+            return None;
+        }
+        let mut doze = Doze { interrupts: 0 };
+        while self.word.load(Ordering::Relaxed) == DOZING {
+            let waited = self.word.wait(DOZING);
+            let is_interrupted = |error: io::Error| error.kind() == io::ErrorKind::Interrupted;
+            doze.interrupts += u64::from(waited.is_err_and(is_interrupted));
+        }
+        self.take_ring();
+        Some(doze)
+    }
+
+    /// A swap, and no store: what was done before the ring that it ends is seen afterwards.
+    #[inline]
+    fn take_ring(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
+    }
+
+    /// Wakes the loop if it dozes. True if it sleeps, and has to be woken.
     pub(crate) fn notify(&self) -> bool {
-        self.0.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP
+        let before = self.word.swap(NOTIFIED);
+        if before == DOZING {
+            self.word.wake();
+        }
+        before == ASLEEP
     }
 
-    fn exchange(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    /// As [`notify`](Self::notify), and ends a sleep, that which is about to begin if there is none.
+    pub(crate) fn ring(&self) -> bool {
+        self.rung.swap(true, Ordering::AcqRel);
+        self.notify()
     }
+}
+
+/// A sleep that has ended because the loop was notified.
+pub(crate) struct Doze {
+    /// How often a signal came.
+    pub(crate) interrupts: u64,
 }
 
 /// See the [module documentation](self).
@@ -108,26 +155,40 @@ impl Alarm {
         self.state.awake();
     }
 
-    /// On any thread, after the work has been queued. Async-signal-safe.
+    /// On the loop's thread: sleeps until it is notified. `None` if it is already.
+    pub(crate) fn doze(&self) -> Option<Doze> {
+        self.state.doze()
+    }
+
+    /// On any thread, after the work has been queued. Async-signal-safe: atomic operations and at most
+    /// one system call.
     pub(crate) fn notify(&self) {
         if self.state.notify() {
-            self.ring();
+            self.write();
         }
     }
 
-    /// Ends a sleep, whether or not there is a reason. Async-signal-safe: one `write(2)`.
+    /// Ends a sleep, or keeps the loop from the next one, whether or not there is a reason.
+    /// Async-signal-safe, as [`notify`](Self::notify).
     pub(crate) fn ring(&self) {
+        if self.state.ring() {
+            self.write();
+        }
+    }
+
+    fn write(&self) {
         if !self.fork.is_forked() {
             sys::eventfd_signal(&self.eventfd);
         }
     }
 }
 
-/// All interleavings of posters and a loop, by `ci/loom.sh`. A post slept over is a deadlock.
+/// Interleavings of posters and a loop, by `ci/loom.sh`. A post slept over is a deadlock.
 #[cfg(all(test, ringloop_loom))]
 mod model {
     use super::*;
     use crate::posts::Posts;
+    use loom::sync::atomic::AtomicUsize;
     use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;
 
@@ -161,6 +222,16 @@ mod model {
     }
 
     impl Model {
+        fn new() -> Model {
+            Model { state: WakeState::new(), posts: Posts::new(), bell: Bell::default() }
+        }
+
+        fn ring(&self) {
+            if self.state.ring() {
+                self.bell.ring();
+            }
+        }
+
         fn post(&self, item: usize) -> bool {
             let accepted = self.posts.push(item).is_ok();
             if self.state.notify() {
@@ -169,10 +240,17 @@ mod model {
             accepted
         }
 
-        /// One turn of a loop with nothing else to do. Returns how often it was woken.
-        fn turn(&self, collected: &mut Vec<usize>) -> usize {
+        /// One turn of a loop with nothing else to do. Returns how often its driver was woken.
+        fn turn(&self, collected: &mut Vec<usize>, bed: Bed) -> usize {
             if self.state.take_notice() {
-                collected.extend(self.posts.take(Vec::new()));
+                let posted = self.posts.take(Vec::new());
+                if !posted.is_empty() {
+                    collected.extend(posted);
+                    return 0;
+                }
+            }
+            if bed == Bed::Word {
+                self.state.doze();
                 return 0;
             }
             if !self.state.fall_asleep() {
@@ -184,13 +262,26 @@ mod model {
         }
     }
 
-    fn check(posters: usize, each: usize) {
-        loom::model(move || {
-            let model = Arc::new(Model {
-                state: WakeState::new(),
-                posts: Posts::new(),
-                bell: Bell::default(),
-            });
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Bed {
+        Driver,
+        Word,
+    }
+
+    /// How often a thread is interrupted where it need not be, at most. Each one more takes several
+    /// times as long.
+    const PREEMPTIONS: usize = 3;
+
+    fn explore(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(PREEMPTIONS);
+        builder.check(model);
+    }
+
+    /// The loop sleeps in one bed after the other.
+    fn check(posters: usize, each: usize, beds: &'static [Bed]) {
+        explore(move || {
+            let model = Arc::new(Model::new());
             let threads: Vec<_> = (0..posters)
                 .map(|poster| {
                     let model = model.clone();
@@ -202,8 +293,9 @@ mod model {
                 })
                 .collect();
             let (mut collected, mut woken, mut slept) = (Vec::new(), 0, 0);
+            let mut beds = beds.iter().cycle();
             while collected.len() < posters * each {
-                let wakes = model.turn(&mut collected);
+                let wakes = model.turn(&mut collected, *beds.next().unwrap());
                 woken += wakes;
                 slept += usize::from(wakes > 0);
             }
@@ -220,12 +312,67 @@ mod model {
 
     #[test]
     fn no_post_of_one_thread_is_slept_over() {
-        check(1, 3);
+        check(1, 3, &[Bed::Driver]);
     }
 
     #[test]
     fn no_post_of_two_threads_is_slept_over() {
-        check(2, 1);
+        check(2, 1, &[Bed::Driver]);
+    }
+
+    #[test]
+    fn no_post_of_one_thread_is_dozed_over() {
+        check(1, 3, &[Bed::Word]);
+    }
+
+    #[test]
+    fn no_post_of_two_threads_is_dozed_over() {
+        check(2, 1, &[Bed::Word]);
+    }
+
+    #[test]
+    fn no_post_is_lost_between_sleeping_and_dozing() {
+        // A turn that finds something does not sleep: so the beds differ from sleep to sleep.
+        check(1, 3, &[Bed::Driver, Bed::Word, Bed::Word]);
+        check(2, 1, &[Bed::Driver, Bed::Word, Bed::Word]);
+    }
+
+    /// Another thread says something, and then rings. The loop looks after each turn.
+    fn check_ring(beds: &'static [Bed]) {
+        explore(move || {
+            let model = Arc::new((Model::new(), AtomicUsize::new(0)));
+            let ringer = {
+                let model = model.clone();
+                thread::spawn(move || {
+                    let (model, said) = &*model;
+                    (1..=2).for_each(|number| {
+                        said.store(number, Ordering::Relaxed);
+                        model.ring();
+                    });
+                })
+            };
+            let (model, said) = &*model;
+            let mut beds = beds.iter().cycle();
+            while said.load(Ordering::Relaxed) < 2 {
+                model.turn(&mut Vec::new(), *beds.next().unwrap());
+            }
+            ringer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn no_ring_is_slept_over() {
+        check_ring(&[Bed::Driver]);
+    }
+
+    #[test]
+    fn no_ring_is_dozed_over() {
+        check_ring(&[Bed::Word]);
+    }
+
+    #[test]
+    fn no_ring_is_lost_between_sleeping_and_dozing() {
+        check_ring(&[Bed::Driver, Bed::Word, Bed::Word]);
     }
 
     #[test]

@@ -2,13 +2,18 @@
 
 mod support;
 
-use ringloop::{IoLoop, LoopHandle};
+use ringloop::net::IoStream;
+use ringloop::{Events, IoLoop, LoopHandle};
 use std::cell::Cell;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Count, OnDrop, Trace, in_child, new_loop, thread_id, turn, wait_until_asleep};
+use support::{
+    Count, OnDrop, Trace, in_child, new_loop, pair, thread_id, turn, turn_until, wait_until_asleep,
+};
 
 #[test]
 fn callbacks_run_in_the_order_added() {
@@ -209,34 +214,56 @@ fn posting_to_an_awake_loop_makes_no_system_call() {
 }
 
 #[test]
-fn the_tests_of_system_calls_would_notice_one() {
+fn waking_an_awake_loop_makes_no_system_call() {
     let result = in_child(|| {
         let io_loop = warm_loop();
+        let handle = io_loop.handle();
         forbid_system_calls();
-        io_loop.handle().wake();
-        std::mem::forget(io_loop);
+        (0..100).for_each(|_| handle.wake());
+        std::mem::forget((io_loop, handle));
+        Ok(())
+    });
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn the_tests_of_system_calls_would_notice_one() {
+    let result = in_child(|| {
+        forbid_system_calls();
+        thread::yield_now();
         Ok(())
     });
     assert!(result.unwrap_err().contains("SIGSYS"));
 }
 
-/// Gives `act` a handle of a loop that sleeps in a turn without limit, which has to end.
-fn ends_a_turn(act: impl FnOnce(&LoopHandle) + Send + 'static) {
-    let io_loop = new_loop();
-    let (sleeper, handle) = (thread_id(), io_loop.handle());
-    let start = Arc::new(Barrier::new(2));
-    let ready = start.clone();
-    let actor = thread::spawn(move || {
-        ready.wait();
-        wait_until_asleep(sleeper);
-        act(&handle);
-    });
-    io_loop.add_callback(move || {
-        start.wait();
-    });
-    turn(&io_loop);
-    io_loop.turn(None).unwrap();
-    actor.join().unwrap();
+/// Gives `act` a handle of a loop that sleeps in a turn without limit, which has to end. Once the
+/// loop has a handler to wait for, too, and once nothing but its handles.
+fn ends_a_turn(act: impl Fn(&LoopHandle) + Copy + Send + 'static) {
+    for watches in [true, false] {
+        let io_loop = new_loop();
+        let (stream, _peer) = pair();
+        if watches {
+            io_loop.add_handler(stream, Events::READ, |_, _| panic!("nothing to read")).unwrap();
+        }
+        let (sleeper, handle) = (thread_id(), io_loop.handle());
+        let start = Arc::new(Barrier::new(2));
+        let ready = start.clone();
+        let actor = thread::spawn(move || {
+            ready.wait();
+            wait_until_asleep(sleeper);
+            act(&handle);
+        });
+        io_loop.add_callback(move || {
+            start.wait();
+        });
+        turn(&io_loop);
+        let before = io_loop.metrics();
+        io_loop.turn(None).unwrap();
+        let after = io_loop.metrics();
+        assert_eq!(after.wakeups, before.wakeups + 1);
+        assert_eq!(after.enters > before.enters, watches);
+        actor.join().unwrap();
+    }
 }
 
 #[test]
@@ -250,6 +277,65 @@ fn many_wakes_and_posts_end_one_wait() {
         (0..1000).for_each(|_| handle.wake());
         (0..1000).for_each(|_| assert!(handle.add_callback(|| {})));
     });
+}
+
+/// Gives a loop something to wait for, again and again, each time after it had nothing but its handles.
+/// `watch` says what, and `done` how often it has come.
+fn is_not_missed(watch: impl Fn(&IoLoop, UnixStream), done: impl Fn() -> usize) {
+    let io_loop = new_loop();
+    let (sleeper, handle) = (thread_id(), io_loop.handle());
+    let when_asleep = |act: Box<dyn FnOnce() + Send>| {
+        thread::spawn(move || {
+            wait_until_asleep(sleeper);
+            act();
+        })
+    };
+    for round in 1..=3 {
+        let handle = handle.clone();
+        turn(&io_loop);
+        let enters = io_loop.metrics().enters;
+        let waker = when_asleep(Box::new(move || handle.wake()));
+        io_loop.turn(None).unwrap();
+        waker.join().unwrap();
+        assert_eq!(io_loop.metrics().enters, enters);
+
+        let (stream, peer) = pair();
+        watch(&io_loop, stream);
+        // Everything is submitted, and nothing is to be done, when it sleeps.
+        (0..3).for_each(|_| turn(&io_loop));
+        let writer = when_asleep(Box::new(move || (&peer).write_all(b"x").unwrap()));
+        io_loop.turn(None).unwrap();
+        turn_until(&io_loop, || done() == round);
+        writer.join().unwrap();
+        (0..3).for_each(|_| turn(&io_loop));
+    }
+}
+
+#[test]
+fn a_loop_that_had_only_its_handles_to_wait_for_misses_no_readiness() {
+    let count = Count::new();
+    let watch = |io_loop: &IoLoop, stream| {
+        let count = count.clone();
+        let remove = move |stream: &mut UnixStream, _| {
+            IoLoop::current().remove_handler(stream);
+            count.hit();
+        };
+        io_loop.add_handler(stream, Events::READ, remove).unwrap();
+    };
+    is_not_missed(watch, || count.get());
+}
+
+#[test]
+fn a_loop_that_had_only_its_handles_to_wait_for_misses_no_completion() {
+    let count = Count::new();
+    let watch = |io_loop: &IoLoop, stream| {
+        let (stream, count) = (IoStream::from(stream), count.clone());
+        io_loop.spawn_callback(async move || {
+            assert_eq!(stream.read_bytes(1).await.unwrap(), b"x");
+            count.hit();
+        });
+    };
+    is_not_missed(watch, || count.get());
 }
 
 #[test]

@@ -81,21 +81,37 @@ fn signals_do_not_make_a_turn_shorter() {
     assert!(io_loop.metrics().interrupts > 0, "{:?}", io_loop.metrics());
 }
 
+/// A loop that sleeps in its ring, as it has a handler, and one that has none.
+fn both_kinds() -> [IoLoop; 2] {
+    [true, false].map(|watches| {
+        let io_loop = new_loop();
+        if watches {
+            let (stream, peer) = pair();
+            let never = move |_: &mut UnixStream, _| panic!("nothing comes from {peer:?}");
+            io_loop.add_handler(stream, Events::READ, never).unwrap();
+        }
+        turn(&io_loop);
+        io_loop
+    })
+}
+
 #[test]
 fn signals_do_not_end_a_turn_without_limit() {
     on_signal(libc::SIGURG, ignore);
-    let io_loop = new_loop();
-    let (target, handle) = (Target::this_thread(), io_loop.handle());
-    let posted = Arc::new(AtomicBool::new(false));
-    let flag = posted.clone();
-    let interrupter = thread::spawn(move || {
-        target.send_while_asleep(libc::SIGURG, 20);
-        flag.store(true, Ordering::SeqCst);
-        assert!(handle.add_callback(|| {}));
-    });
-    io_loop.turn(None).unwrap();
-    assert!(posted.load(Ordering::SeqCst));
-    interrupter.join().unwrap();
+    for io_loop in both_kinds() {
+        let (target, handle) = (Target::this_thread(), io_loop.handle());
+        let posted = Arc::new(AtomicBool::new(false));
+        let flag = posted.clone();
+        let interrupter = thread::spawn(move || {
+            target.send_while_asleep(libc::SIGURG, 20);
+            flag.store(true, Ordering::SeqCst);
+            assert!(handle.add_callback(|| {}));
+        });
+        io_loop.turn(None).unwrap();
+        assert!(posted.load(Ordering::SeqCst));
+        interrupter.join().unwrap();
+        assert!(io_loop.metrics().interrupts > 0, "{:?}", io_loop.metrics());
+    }
 }
 
 #[test]
@@ -157,27 +173,31 @@ fn traffic_gets_through_a_storm_of_signals() {
     io_loop.close(false).unwrap();
 }
 
-static WOKEN: OnceLock<LoopHandle> = OnceLock::new();
+static WOKEN: OnceLock<[LoopHandle; 2]> = OnceLock::new();
 static WAKES: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn wake(_signal: libc::c_int) {
     WAKES.fetch_add(1, Ordering::SeqCst);
-    if let Some(handle) = WOKEN.get() {
-        handle.wake();
-    }
+    WOKEN.get().into_iter().flatten().for_each(LoopHandle::wake);
 }
 
 #[test]
 fn a_signal_at_any_moment_wakes_the_loop_through_its_handle() {
     on_signal(libc::SIGUSR2, wake);
-    let io_loop = new_loop();
-    WOKEN.set(io_loop.handle()).unwrap();
+    let loops = both_kinds();
+    WOKEN.set(loops.each_ref().map(IoLoop::handle)).unwrap();
+    loops.iter().for_each(is_woken_by_signals);
+}
+
+fn is_woken_by_signals(io_loop: &IoLoop) {
+    let mut seen = WAKES.load(Ordering::SeqCst);
 
     // Just before the loop sleeps.
-    for raised in 1..=100 {
+    for _ in 0..100 {
         io_loop.call_later(Duration::ZERO, || Target::this_thread().send(libc::SIGUSR2));
         io_loop.turn(None).unwrap();
-        assert_eq!(WAKES.load(Ordering::SeqCst), raised);
+        seen += 1;
+        assert_eq!(WAKES.load(Ordering::SeqCst), seen);
     }
 
     // At whatever moment it is.
@@ -190,8 +210,8 @@ fn a_signal_at_any_moment_wakes_the_loop_through_its_handle() {
             receiver.recv().unwrap();
         }
     });
-    let mut seen = 100;
-    while seen < 100 + SIGNALS {
+    let last = seen + SIGNALS;
+    while seen < last {
         // Sleeps for ever if a signal's wake-up is lost.
         io_loop.turn(None).unwrap();
         let wakes = WAKES.load(Ordering::SeqCst);

@@ -17,7 +17,8 @@
 //!   says so after a [`turn`](Driver::turn), it no longer does. Whoever owns the file drops it only
 //!   then.
 //! * **One wait.** [`turn`](Driver::turn) is the only call that blocks. It hands everything queued
-//!   so far to the kernel and collects whatever is ready, in one system call where it can.
+//!   so far to the kernel and collects whatever is ready, in one system call where it can. While
+//!   the driver [is idle](Driver::is_idle) the loop may sleep elsewhere.
 //! * **Waking.** The driver watches the eventfd given at construction; any write to it ends a
 //!   wait, also a write made just before the wait began.
 //! * **Failure.** Trouble that passes (interrupted, out of memory, full queues) is absorbed and
@@ -125,6 +126,10 @@ pub(crate) trait Driver {
     /// True if the last turn has found nothing, and one that does not wait would do nothing now.
     /// Costs no system call, and may be false for no reason.
     fn is_quiet(&mut self) -> bool;
+
+    /// True if nothing could end a wait but a write to the eventfd, and a turn that does not wait would
+    /// do nothing. May be false for no reason.
+    fn is_idle(&mut self) -> bool;
 
     /// Makes a pool of buffers to receive into, of the usual size if there is none given.
     fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId>;

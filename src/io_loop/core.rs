@@ -56,6 +56,9 @@ struct Counts {
     handler_calls: Cell<u64>,
     task_polls: Cell<u64>,
     accept_pauses: Cell<u64>,
+    /// Of sleeps that were not the driver's.
+    wakeups: Cell<u64>,
+    interrupts: Cell<u64>,
 }
 
 fn add(counter: &Cell<u64>, count: u64) {
@@ -316,8 +319,8 @@ impl Core {
             submissions: counters.submissions,
             completions: counters.completions,
             stale_completions: counters.stale_completions,
-            wakeups: counters.wakeups,
-            interrupts: counters.interrupts,
+            wakeups: counters.wakeups + self.counts.wakeups.get(),
+            interrupts: counters.interrupts + self.counts.interrupts.get(),
             submission_queue_full: counters.submission_queue_full,
             completion_overflows: counters.completion_overflows,
             submit_retries: counters.submit_retries,

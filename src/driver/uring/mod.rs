@@ -276,6 +276,10 @@ impl Driver for Uring {
         self.settled && !self.ring.has_news()
     }
 
+    fn is_idle(&mut self) -> bool {
+        self.is_quiet() && self.polls.is_empty() && self.operations.is_empty()
+    }
+
     fn put_back(&mut self, rest: &[Readiness]) {
         self.settled = false;
         self.polls.put_back(rest);

@@ -128,6 +128,8 @@ impl Slot {
 pub(super) struct Polls {
     /// By fd number.
     slots: Vec<Slot>,
+    /// Slots that are not vacant.
+    registered: usize,
     /// What has been found ready since the last report.
     ready: Vec<Readiness>,
     /// Fds whose poll has to be armed, or armed anew, before the next wait, besides those that were
@@ -145,6 +147,7 @@ impl Polls {
     pub(super) fn new() -> Polls {
         Polls {
             slots: Vec::new(),
+            registered: 0,
             ready: Vec::new(),
             to_arm: Vec::new(),
             to_unpark: Vec::new(),
@@ -167,6 +170,7 @@ impl Polls {
         slot.state = State::Idle;
         slot.set_interest(interest);
         let registration = slot.registration;
+        self.registered += 1;
         self.queue(fd);
         registration
     }
@@ -194,6 +198,7 @@ impl Polls {
     pub(super) fn remove(&mut self, fd: RawFd, ring: &mut Ring) -> bool {
         self.disarm(fd, ring);
         self.slots[fd as usize].state = State::Vacant;
+        self.registered -= 1;
         self.is_releasing()
     }
 
@@ -264,6 +269,11 @@ impl Polls {
             && self.to_unpark.is_empty()
             && !self.has_ready()
             && !self.is_releasing()
+    }
+
+    /// True if nothing is registered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.registered == 0
     }
 
     pub(super) fn has_ready(&self) -> bool {

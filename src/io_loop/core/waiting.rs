@@ -1,6 +1,6 @@
 //! The wait: for how long, and by which clock.
 
-use super::{Core, Mode};
+use super::{Core, Mode, add};
 use crate::clock::END_OF_TIME;
 use crate::driver::Wait;
 use std::io;
@@ -16,19 +16,31 @@ impl Core {
 
     #[inline(always)]
     fn wait_for(&self, mut wait: Wait) -> io::Result<()> {
+        let mut driver = self.driver()?;
+        if wait == Wait::Forever && driver.is_idle() {
+            drop(driver);
+            self.doze();
+            return Ok(());
+        }
         let alarm = &self.shared.alarm;
         let asleep = wait != Wait::Poll && alarm.fall_asleep();
         if !asleep {
             wait = Wait::Poll;
         }
-        let result = match self.driver() {
-            Ok(mut driver) => driver.turn(wait, &mut self.batch.borrow_mut()),
-            Err(error) => Err(error.into()),
-        };
+        let result = driver.turn(wait, &mut self.batch.borrow_mut());
         if asleep {
             alarm.awake();
         }
         result
+    }
+
+    /// Sleeps until other threads, or signal handlers, have something for us, as nobody else can.
+    #[inline(never)]
+    fn doze(&self) {
+        if let Some(doze) = self.shared.alarm.doze() {
+            add(&self.counts.wakeups, 1);
+            add(&self.counts.interrupts, doze.interrupts);
+        }
     }
 
     /// A wait until `deadline` on a clock that stands still while there is anything to do.
