@@ -45,6 +45,8 @@ bitflags::bitflags! {
         const SILENT_SEND = 1 << 11;
         /// Incremental buffers (6.12): many short messages share a large buffer.
         const INCREMENTAL = 1 << 12;
+        /// Registered files (6.15): sockets that send often are not looked up for each send.
+        const REGISTERED_FILES = 1 << 13;
     }
 }
 

@@ -27,6 +27,14 @@ fn not_made(what: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), message)
 }
 
+/// How many descriptors this process may have.
+pub(crate) fn descriptor_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid to write to; the call cannot fail for this resource.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
 /// The monotonic clock in nanoseconds; the clock of `Instant` and of the kernel's waits.
 #[inline]
 pub(crate) fn monotonic_now() -> u64 {

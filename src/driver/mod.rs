@@ -146,8 +146,14 @@ pub(crate) trait Driver {
     /// Asks for an operation to end. Its last outcome tells when it has.
     fn cancel(&mut self, operation: OperationKey);
 
-    /// Closes a descriptor that no poll and no operation is on, with the next system call.
+    /// A descriptor belongs to a stream from now on. Whatever had its number before does not concern it.
+    fn adopt_descriptor(&mut self, fd: RawFd);
+
+    /// Closes the descriptor of a stream that no poll and no operation is on, with the next system call.
     fn close_descriptor(&mut self, fd: OwnedFd);
+
+    /// The same, at once.
+    fn close_descriptor_now(&mut self, fd: OwnedFd);
 
     /// Submits what is queued, waits, and replaces `batch.ready`, which still holds what the last
     /// turn reported, with what is ready now. Adds to `batch.notices`.

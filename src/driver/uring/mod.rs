@@ -2,9 +2,10 @@
 //!
 //! `setup` finds the best ring this kernel gives, `ring` submits and reaps through `enter`, `polls`
 //! keeps one poll per registered fd, `operations` everything that completes (`requests` as the kernel
-//! sees it), `token` says what comes back with a completion.
+//! sees it), `files` the sockets in the ring's own table, `token` says what comes back with a completion.
 
 mod enter;
+mod files;
 mod operations;
 mod polls;
 mod requests;
@@ -19,13 +20,14 @@ use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::handle::Shared;
 use crate::sys;
+use files::Files;
 use operations::Operations;
 use polls::Polls;
 use ring::{Completion, HeldBack, Ring};
 pub(crate) use setup::Sizes;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +71,7 @@ pub(crate) struct Uring {
     ring: Ring,
     polls: Polls,
     operations: Operations,
+    files: Files,
     wake: WakePoll,
     /// Something is queued that is not to wait for the loop to turn again, if it stops.
     urgent: bool,
@@ -80,8 +83,9 @@ impl Uring {
         let mut ring = Ring::new(sizes, without)?;
         let mut wake = WakePoll { eventfd, stamp: Stamp::first(Kind::Wake), armed: false };
         wake.arm(&mut ring);
-        let operations = Operations::new(ring.features());
-        Ok(Uring { settled: false, ring, polls: Polls::new(), operations, wake, urgent: false })
+        let (polls, operations) = (Polls::new(), Operations::new(ring.features()));
+        let files = Files::new(ring.features());
+        Ok(Uring { settled: false, ring, polls, operations, files, wake, urgent: false })
     }
 
     /// Submits what is queued, waits, and takes in what there is.
@@ -99,6 +103,7 @@ impl Uring {
     fn settle(&mut self) {
         if self.ring.is_up_to_date() {
             self.operations.settle();
+            self.files.settle();
             self.urgent = false;
         } else {
             self.operations.settle_soon();
@@ -106,13 +111,13 @@ impl Uring {
     }
 
     fn reap(&mut self) {
-        let Uring { ring, polls, operations, wake, .. } = self;
+        let Uring { ring, polls, operations, files, wake, .. } = self;
         let (mut stale, mut wakeups) = (0, 0);
         ring.reap(
             #[inline(always)]
             |completion| {
                 if !polls.complete(completion) {
-                    let outcome = other_completion(completion, polls, operations, wake);
+                    let outcome = other_completion(completion, polls, operations, files, wake);
                     stale += u64::from(outcome == Other::Stale);
                     wakeups += u64::from(outcome == Other::Wakeup);
                 }
@@ -175,17 +180,19 @@ fn other_completion(
     completion: Completion,
     polls: &mut Polls,
     operations: &mut Operations,
+    files: &mut Files,
     wake: &mut WakePoll,
 ) -> Other {
     let token = completion.token;
     match token.stamp().kind() {
         Some(Kind::Operation) if operations.complete(completion) => Other::Known,
+        Some(Kind::File) if files.complete(completion) => Other::Known,
         Some(Kind::QuickSend) if operations.quick_sends.complete(completion) => Other::Known,
         Some(Kind::Wake) if token == wake.token() => {
             wake.armed = completion.has_more();
             if completion.result < 0 { Other::Known } else { Other::Wakeup }
         }
-        Some(Kind::Wake | Kind::Operation | Kind::QuickSend) => Other::Stale,
+        Some(Kind::Wake | Kind::Operation | Kind::QuickSend | Kind::File) => Other::Stale,
         Some(Kind::Poll) => {
             polls.complete_cancelled(completion.has_more());
             Other::Stale
@@ -234,7 +241,7 @@ impl Driver for Uring {
     fn send(&mut self, send: QuickSend) {
         self.urgent = true;
         self.settled = false;
-        self.operations.quick_sends.push(send, &mut self.ring);
+        self.operations.quick_sends.push(send, &mut self.files, &mut self.ring);
     }
 
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {
@@ -248,10 +255,20 @@ impl Driver for Uring {
         self.operations.cancel(operation, &mut self.ring);
     }
 
+    fn adopt_descriptor(&mut self, fd: RawFd) {
+        self.settled = false;
+        self.files.remove(fd, &mut self.ring);
+    }
+
     fn close_descriptor(&mut self, fd: OwnedFd) {
         self.settled = false;
         self.urgent = true;
+        self.files.remove(fd.as_raw_fd(), &mut self.ring);
         self.ring.push_close(fd);
+    }
+
+    fn close_descriptor_now(&mut self, fd: OwnedFd) {
+        self.files.remove_now(fd.as_raw_fd(), &self.ring);
     }
 
     fn turn(&mut self, wait: Wait, batch: &mut Batch) -> io::Result<()> {
@@ -304,6 +321,7 @@ impl Driver for Uring {
         }
         self.operations.leak();
         self.operations.report(notices);
+        self.files.unregister(&self.ring);
     }
 
     fn abandon(mut self: Box<Self>) {
@@ -315,7 +333,11 @@ impl Driver for Uring {
     }
 
     fn features(&self) -> KernelFeatures {
-        (self.ring.features() - operations::OPTIONAL) | self.operations.features()
+        let mut features = self.ring.features() - operations::OPTIONAL;
+        if !self.files.are_available() {
+            features -= KernelFeatures::REGISTERED_FILES;
+        }
+        features | self.operations.features()
     }
 
     fn name(&self) -> &'static str {

@@ -156,6 +156,20 @@ impl Ring {
         unsafe { self.io.submitter().register_buf_ring_with_flags(address, count, group, flags) }
     }
 
+    /// Makes the ring's table of files, with nothing in it.
+    pub(super) fn register_files(&self, places: u32) -> io::Result<()> {
+        self.io.submitter().register_files_sparse(places)
+    }
+
+    /// Puts `file` into a place of the table, or takes out what is there if it is -1.
+    pub(super) fn update_file(&self, place: RawFd, file: RawFd) -> io::Result<()> {
+        self.io.submitter().register_files_update(place as u32, &[file]).map(drop)
+    }
+
+    pub(super) fn unregister_files(&self) -> io::Result<()> {
+        self.io.submitter().unregister_files()
+    }
+
     /// The entry that did not fit, if one did not.
     #[inline]
     fn push_while_there_is_room(
@@ -352,6 +366,7 @@ impl Ring {
         self.io.submission().len() as u32
     }
 
+    #[inline]
     fn enter_and_wait(&mut self, submit: u32, wait: Wait) -> io::Result<u32> {
         let no_iowait = match self.features.contains(Features::NO_IOWAIT) {
             true => ENTER_NO_IOWAIT,

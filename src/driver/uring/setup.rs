@@ -92,6 +92,8 @@ fn optional(ring: &IoUring) -> Features {
     features.set(Features::CQE_SKIP, params.is_feature_skip_cqe_on_success());
     features.set(Features::SILENT_SEND, sends_all_or_fails(ring));
     features.set(Features::NO_IOWAIT, params.is_feature_no_iowait());
+    // Since 6.13, a file that leaves the table is let go of at once. No bit tells of that.
+    features.set(Features::REGISTERED_FILES, params.is_feature_no_iowait());
     // Absolute waits came with 6.12, as did the minimal wait that this bit announces.
     features.set(Features::ABS_TIMER, params.is_feature_min_timeout());
     features

@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Operation = 3,
     /// A send that does not wait; the slot is its place among those of the same enter.
     QuickSend = 4,
+    /// A socket for the table of files; the slot is its place among those of the same enter.
+    File = 5,
 }
 
 const KIND_BITS: u32 = 4;
@@ -58,6 +60,7 @@ impl Stamp {
             2 => Some(Kind::Wake),
             3 => Some(Kind::Operation),
             4 => Some(Kind::QuickSend),
+            5 => Some(Kind::File),
             _ => None,
         }
     }
@@ -102,7 +105,8 @@ mod tests {
 
     #[test]
     fn the_parts_come_back_as_they_went_in() {
-        for kind in [Kind::Ignored, Kind::Poll, Kind::Wake, Kind::Operation, Kind::QuickSend] {
+        let rare = [Kind::Ignored, Kind::Wake, Kind::File];
+        for kind in rare.into_iter().chain([Kind::Poll, Kind::Operation, Kind::QuickSend]) {
             let stamp = Stamp::first(kind).next();
             for slot in [0, 7, u32::MAX] {
                 let token = Token::from_bits(Token::new(stamp, slot).bits());

@@ -54,6 +54,7 @@ enum State {
 
 impl Inner {
     pub(super) fn new(core: &Rc<Core>, fd: OwnedFd, kind: StreamKind) -> Rc<Inner> {
+        core.adopt_descriptor(fd.as_raw_fd());
         Rc::new(Inner {
             core: Rc::downgrade(core),
             fd: Some(fd),

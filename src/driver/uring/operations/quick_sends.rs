@@ -5,6 +5,7 @@
 //! until it is known of all that they are over.
 
 use crate::driver::operation::{Notice, Outcome, QuickSend};
+use crate::driver::uring::files::Files;
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::{Completion, Ring};
 use crate::driver::uring::token::{Kind, Stamp, Token};
@@ -56,12 +57,18 @@ impl QuickSends {
         self.awaited = !self.sends.is_empty();
     }
 
-    pub(in crate::driver::uring) fn push(&mut self, mut send: QuickSend, ring: &mut Ring) {
+    pub(in crate::driver::uring) fn push(
+        &mut self,
+        mut send: QuickSend,
+        files: &mut Files,
+        ring: &mut Ring,
+    ) {
         debug_assert!(send.length <= self.longest);
         self.awaited |= send.awaited;
+        let registered = files.holds(send.stream, ring);
         // There are fewer than descriptors.
         let token = Token::new(self.stamp, self.sends.len() as u32);
-        let request = requests::quick_send(&mut send).user_data(token.bits());
+        let request = requests::quick_send(&mut send, registered).user_data(token.bits());
         self.sends.push(Sending { send, result: None });
         // SAFETY: the data that the request refers to is on the heap or static, and owned by what
         // stands in the row until `settle` knows that the request is done; `leak` keeps what is not.
