@@ -10,14 +10,14 @@ for without in \
     no_sqarray \
     submit_all \
     cqe_skip \
-    no_iowait,abs_timer,ring_fd \
+    no_iowait,abs_timer,ring_fd,registered_files \
     multishot_accept \
     multishot_recv \
     buffer_ring \
     incremental \
     silent_send \
     multishot_accept,multishot_recv,buffer_ring \
-    defer_taskrun,coop_taskrun,no_sqarray,submit_all,cqe_skip,no_iowait,abs_timer,ring_fd,multishot_accept,multishot_recv,buffer_ring,incremental,silent_send
+    defer_taskrun,coop_taskrun,no_sqarray,submit_all,cqe_skip,no_iowait,abs_timer,ring_fd,multishot_accept,multishot_recv,buffer_ring,incremental,silent_send,registered_files
 do
     echo "+ RINGLOOP_WITHOUT=$without"
     RINGLOOP_WITHOUT=$without cargo test --locked --quiet --lib --tests

@@ -108,6 +108,24 @@ fn unix_stream_and_reader() -> (IoStream, Box<dyn Read>) {
 }
 
 #[test]
+fn the_descriptor_of_a_registered_socket_is_not_looked_up_to_send() {
+    both_ways(|io_loop| {
+        const NUMBER: RawFd = 710;
+        let (stream, peer) = stream_at(NUMBER);
+        register(io_loop, &stream);
+        read_sends(&peer);
+        // SAFETY: the stream is forgotten below, and nobody else has the number.
+        unsafe { libc::close(NUMBER) };
+        let result = run(io_loop, async || stream.write("x").await);
+        std::mem::forget(stream);
+        match registers(io_loop) {
+            true => assert_eq!((result.unwrap(), (&peer).read(&mut [0; 2]).unwrap()), ((), 1)),
+            false => assert_eq!(errno(result), libc::EBADF),
+        }
+    });
+}
+
+#[test]
 fn what_a_registered_socket_cannot_send_at_once_is_sent_when_there_is_room() {
     both_ways(|io_loop| {
         let (stream, mut peer) = tcp_stream();
