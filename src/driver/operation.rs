@@ -20,7 +20,7 @@ pub(crate) enum Operation {
     /// While the pool has no buffer, it waits for one, behind those that have waited for longer.
     Receive { stream: RawFd, kind: StreamKind, pool: PoolId },
     /// All of the data from `sent` on. Only one at a time per stream keeps the order.
-    Send { stream: RawFd, kind: StreamKind, data: Box<Gather>, sent: usize },
+    Send { stream: RawFd, kind: StreamKind, data: Gather, sent: usize },
     /// A connection, made.
     Connect { socket: RawFd, address: Box<SockAddr> },
 }
@@ -131,7 +131,7 @@ impl Operation {
         match self {
             Operation::Accept { .. } => Outcome::AcceptEnded(result),
             Operation::Receive { .. } => Outcome::ReceiveEnded(result),
-            Operation::Send { data, sent, .. } => Outcome::Sent { data: *data, sent, result },
+            Operation::Send { data, sent, .. } => Outcome::Sent { data, sent, result },
             Operation::Connect { .. } => Outcome::Connected(result),
         }
     }

@@ -62,7 +62,7 @@ impl Inner {
     #[inline(never)]
     fn send_patiently(self: &Rc<Self>, data: Gather, sent: usize, core: &Core) -> io::Result<()> {
         let stream = self.as_fd().as_raw_fd();
-        let operation = Operation::Send { stream, kind: self.kind, data: Box::new(data), sent };
+        let operation = Operation::Send { stream, kind: self.kind, data, sent };
         let operation = core.submit(operation, self.clone())?;
         self.outgoing.borrow_mut().started(operation);
         Ok(())
