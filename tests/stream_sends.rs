@@ -7,6 +7,7 @@ use ringloop::{IoLoop, IoStream, KernelFeatures, Payload};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 use stream_support::{poll_once, read_all, run, send, settle, stream, tcp_pair, tcp_stream};
@@ -269,4 +270,24 @@ fn a_dropped_stream_is_closed_before_the_loop_sleeps() {
         ringloop::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(peer.read(&mut [0]).unwrap(), 0);
     });
+}
+
+#[test]
+fn what_finds_no_room_at_all_is_sent_when_there_is_some() {
+    let io_loop = new_loop();
+    let (full, peer) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    let mut filled = 0;
+    while let Ok(count) = (&full).write(&[b'.'; 4096]) {
+        filled += count;
+    }
+    let stream = IoStream::new(full).unwrap();
+    stream.write("the rest").queued().unwrap();
+    settle(&io_loop);
+    assert!(stream.writing());
+    let reader = std::thread::spawn(move || read_all(peer));
+    run(&io_loop, async || stream.flush().await).unwrap();
+    drop(stream);
+    settle(&io_loop);
+    assert_eq!(reader.join().unwrap(), [&vec![b'.'; filled], b"the rest".as_slice()].concat());
 }
