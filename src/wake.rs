@@ -47,7 +47,7 @@ impl WakeState {
     }
 
     #[inline]
-    fn is_notified(&self) -> bool {
+    pub(crate) fn is_notified(&self) -> bool {
         self.word.load(Ordering::Relaxed) == NOTIFIED
     }
 

@@ -4,9 +4,11 @@ mod stream_support;
 mod support;
 
 use ringloop::{Chunk, IoLoop, IoStream, KernelFeatures, Panics, Payload};
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 use stream_support::{noise, poll_and_drop, poll_once, run, send, settle, stream};
 use support::{turn, watchdog};
 
@@ -297,4 +299,36 @@ fn closing_streams_that_wait_for_a_buffer_is_no_harm() {
     settle(&io_loop);
     io_loop.close(false).unwrap();
     drop(held);
+}
+
+#[test]
+fn a_loop_that_is_short_of_buffers_does_not_wake_itself() {
+    let io_loop = loop_with(2, 64);
+    let mut peers = Vec::new();
+    for _ in 0..32 {
+        let (stream, peer) = stream();
+        peers.push(peer);
+        drop(io_loop.spawn(async move {
+            while let Some(piece) = stream.chunk().await.unwrap() {
+                stream.write(piece).buffered().await.unwrap();
+            }
+        }));
+    }
+    settle(&io_loop);
+    let before = io_loop.metrics();
+    for round in 0..10 {
+        peers.iter().for_each(|peer| send(peer, [round; 64]));
+        // The last of its buffers comes back when an echo is sent.
+        for mut peer in &peers {
+            peer.set_nonblocking(true).unwrap();
+            let mut echo = [0; 64];
+            while peer.read(&mut echo).is_err() {
+                io_loop.turn(Some(Duration::from_millis(1))).unwrap();
+            }
+            assert_eq!(echo, [round; 64]);
+        }
+    }
+    let after = io_loop.metrics();
+    assert!(after.buffers_exhausted > before.buffers_exhausted);
+    assert_eq!(after.wakeups, before.wakeups);
 }

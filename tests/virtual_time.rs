@@ -2,7 +2,7 @@
 
 mod support;
 
-use ringloop::{Events, IoLoop, Job, PeriodicCallback, RunSyncError, Trigger, time};
+use ringloop::{Events, IoLoop, IoStream, Job, PeriodicCallback, RunSyncError, Trigger, time};
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io::Write;
@@ -532,4 +532,29 @@ fn a_stop_comes_before_the_next_deadline() {
     assert_eq!((fired.get(), io_loop.time()), (0, began));
     io_loop.close(false).unwrap();
     assert_eq!((fired.get(), io_loop.time()), (0, began));
+}
+
+#[test]
+fn a_stream_that_waits_for_a_buffer_does_not_hold_the_clock() {
+    support::watchdog();
+    let io_loop = IoLoop::builder().virtual_time().buffers(1, 64).build().unwrap();
+    let ((holder, peer), (waiting, other)) = (pair(), pair());
+    let (holder, waiting) = (IoStream::new(holder).unwrap(), IoStream::new(waiting).unwrap());
+    (&peer).write_all(&[1; 64]).unwrap();
+    let (held, is_held) = async_channel::bounded(1);
+    drop(io_loop.spawn(async move {
+        let chunk = holder.chunk().await.unwrap();
+        held.send(()).await.unwrap();
+        time::sleep(HOUR).await;
+        drop(chunk);
+    }));
+    let data = io_loop.run_sync(
+        async || {
+            is_held.recv().await.unwrap();
+            (&other).write_all(&[2; 64]).unwrap();
+            waiting.read_bytes(64).await.unwrap()
+        },
+        None,
+    );
+    assert_eq!(data.unwrap(), [2; 64]);
 }

@@ -66,6 +66,16 @@ impl Memory {
         self.returns.want()
     }
 
+    /// Takes that back: the loop asks again before it sleeps.
+    pub(super) fn unwant(&self) {
+        self.returns.unwant();
+    }
+
+    /// Whether a buffer has come back that was not collected.
+    pub(super) fn has_returns(&self) -> bool {
+        self.returns.have_any()
+    }
+
     /// Calls `free` for each buffer that has come back.
     #[inline]
     pub(super) fn collect(&self, free: impl FnMut(u16)) {

@@ -157,6 +157,16 @@ impl Pool {
         !self.memory.want()
     }
 
+    /// The loop is awake, and asks again before it sleeps.
+    pub(crate) fn stop_waiting(&self) {
+        self.memory.unwant();
+    }
+
+    /// Whether a buffer has come back since `replenish`.
+    pub(crate) fn has_returns(&self) -> bool {
+        self.memory.has_returns()
+    }
+
     /// The data that the kernel has put into a buffer of the ring. It goes on there if there
     /// `is_more` to come into it.
     ///

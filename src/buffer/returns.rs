@@ -40,6 +40,16 @@ impl Returns {
         !self.state.fall_asleep()
     }
 
+    /// The loop looks before it sleeps again, and need not be woken until then.
+    pub(super) fn unwant(&self) {
+        self.state.awake();
+    }
+
+    /// Whether a buffer has come back that was not collected.
+    pub(super) fn have_any(&self) -> bool {
+        self.state.is_notified()
+    }
+
     /// Calls `free` for each buffer that has come back.
     #[inline]
     pub(super) fn collect(&self, free: impl FnMut(u16)) {

@@ -90,7 +90,9 @@ impl Uring {
 
     /// Submits what is queued, waits, and takes in what there is.
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.ring.submit_and_wait(wait)?;
+        let entered = self.ring.submit_and_wait(wait);
+        self.operations.stop_waiting();
+        entered?;
         self.reap();
         self.reap_rest()?;
         if self.urgent {
@@ -290,7 +292,7 @@ impl Driver for Uring {
     }
 
     fn is_quiet(&mut self) -> bool {
-        self.settled && !self.ring.has_news()
+        self.settled && !self.ring.has_news() && !self.operations.has_returns()
     }
 
     fn is_idle(&mut self) -> bool {

@@ -213,12 +213,24 @@ impl Operations {
         self.slots.is_empty() && self.quick_sends.is_empty()
     }
 
-    /// True if nothing is to be armed, released or told, and nobody waits for a buffer.
+    /// True if nothing is to be armed, released or told.
     pub(super) fn is_quiet(&self) -> bool {
-        self.to_arm.is_empty()
-            && !self.is_due()
-            && !self.is_releasing()
-            && self.pools.iter().all(|pool| pool.parked.is_empty())
+        self.to_arm.is_empty() && !self.is_due() && !self.is_releasing()
+    }
+
+    /// True if a buffer has come back that somebody waits for.
+    pub(super) fn has_returns(&self) -> bool {
+        self.starved_pools().any(|buffers| buffers.pool.has_returns())
+    }
+
+    /// The loop is awake: buffers that come back before it sleeps again need not wake it.
+    pub(super) fn stop_waiting(&self) {
+        self.starved_pools().for_each(|buffers| buffers.pool.stop_waiting());
+    }
+
+    /// Those that somebody waits for.
+    fn starved_pools(&self) -> impl Iterator<Item = &BufferPool> {
+        self.pools.iter().filter(|buffers| !buffers.parked.is_empty())
     }
 
     /// The next turn is due at once.
@@ -230,8 +242,7 @@ impl Operations {
     /// that it keeps.
     fn is_quick_send_awaited(&self) -> bool {
         !self.quick_sends.is_empty()
-            && (self.quick_sends.are_awaited()
-                || self.pools.iter().any(|pool| !pool.parked.is_empty()))
+            && (self.quick_sends.are_awaited() || self.starved_pools().next().is_some())
     }
 
     /// Ends the quick sends. Only after an enter that has taken in all requests, and all completions
