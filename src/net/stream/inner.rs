@@ -327,10 +327,11 @@ impl Inner {
             State::Abandoned => self.tell_end_of_dropped(),
             State::Open | State::Closed => self.tell_end_of_data(),
         }
+        let has_failed = self.outgoing.borrow().failed().is_some();
+        // Told also if a writer's waker panics.
+        let news = has_failed.then(|| self.news_of_end()).flatten();
         writers.wake();
-        if self.outgoing.borrow().failed().is_some() {
-            self.tell_end();
-        }
+        news.into_iter().for_each(NewsOfEnd::tell);
     }
 }
 

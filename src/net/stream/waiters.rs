@@ -1,8 +1,10 @@
 //! Who waits, and whom to wake once nothing is borrowed any more.
 
+use crate::report::drop_payload;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// Futures that wait, each for a number to be reached.
@@ -99,7 +101,7 @@ impl Waiters {
     pub(super) fn take_up_to(&mut self, reached: u64) -> Wakers {
         let mut wakers = Wakers::one(self.take_reached(reached));
         while let Some(waker) = self.take_reached(reached) {
-            wakers.others.push(waker);
+            wakers.others.push_back(waker);
         }
         wakers
     }
@@ -115,26 +117,38 @@ impl Waiters {
     }
 }
 
-/// Whom to wake.
+/// Whom to wake. Those who are left when this is dropped, because one of them has panicked, are
+/// woken all the same.
 #[must_use]
 #[derive(Default)]
 pub(super) struct Wakers {
     one: Option<Waker>,
-    others: Vec<Waker>,
+    others: VecDeque<Waker>,
 }
 
 impl Wakers {
     pub(super) fn one(waker: Option<Waker>) -> Wakers {
-        Wakers { one: waker, others: Vec::new() }
+        Wakers { one: waker, others: VecDeque::new() }
     }
 
-    #[inline]
-    pub(super) fn wake(self) {
-        if let Some(one) = self.one {
-            one.wake();
+    pub(super) fn wake(mut self) {
+        while let Some(waker) = self.next() {
+            waker.wake();
         }
-        if !self.others.is_empty() {
-            self.others.into_iter().for_each(Waker::wake);
+    }
+
+    fn next(&mut self) -> Option<Waker> {
+        self.one.take().or_else(|| self.others.pop_front())
+    }
+}
+
+impl Drop for Wakers {
+    fn drop(&mut self) {
+        while let Some(waker) = self.next() {
+            // The first panic is the one that is reported.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                drop_payload(payload);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! it has sent everything. So they need no slots of their own: those of one enter stand in a row
 //! until it is known of all that they are over.
 
+use crate::buffer::Gather;
 use crate::driver::operation::{Notice, Outcome, QuickSend};
 use crate::driver::uring::files::Files;
 use crate::driver::uring::requests;
@@ -121,7 +122,7 @@ impl Sending {
 }
 
 #[cold]
-fn sent_in_part(data: crate::buffer::Gather, result: i32) -> Outcome {
+fn sent_in_part(data: Gather, result: i32) -> Outcome {
     match -result {
         libc::EAGAIN | libc::EINTR => Outcome::SentInPart { data, sent: 0 },
         ..=0 => Outcome::SentInPart { data, sent: result as usize },
