@@ -4,15 +4,17 @@ mod stream_support;
 mod support;
 
 use ringloop::net::Write;
-use ringloop::{IoLoop, IoStream, Panics};
+use ringloop::{Events, IoLoop, IoStream, Panics, Trigger};
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use stream_support::{poll_and_drop, poll_once, reset, run, send, settle, stream, tcp_stream};
-use support::new_loop;
+use support::{new_loop, turn};
 
 type OnWake = Rc<dyn Fn(usize)>;
 
@@ -135,4 +137,60 @@ fn a_writer_whose_waker_panics_does_not_keep_a_failure_from_the_close_callback()
     settle(&io_loop);
     assert!(called.get());
     assert_eq!(io_loop.metrics().panics, 1);
+}
+
+/// A read by an executor whose wakers panic.
+fn read_of_bomb(stream: &IoStream) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+    let mut read: Pin<Box<dyn Future<Output = ()>>> =
+        Box::pin(async { drop(stream.chunk().await) });
+    let bomb = Waker::from(Arc::new(Bomb));
+    assert!(read.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+    read
+}
+
+fn panics(body: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(body)).is_err()
+}
+
+#[test]
+fn what_a_panic_of_a_waker_leaves_untold_is_told_in_the_next_turn() {
+    let io_loop = new_loop();
+    let ((first, one), (second, other)) = (stream(), stream());
+    let _first_read = read_of_bomb(&first);
+    let woken = Rc::new(Cell::new(0));
+    let count = woken.clone();
+    ON_WAKE.set(Some(Rc::new(move |_| count.set(count.get() + 1))));
+    let waker = Waker::from(Arc::new(Numbered(0)));
+    let mut read = Box::pin(second.chunk());
+    assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    settle(&io_loop);
+    send(&one, "x");
+    send(&other, "y");
+    assert!(panics(|| turn(&io_loop)));
+    assert_eq!(woken.get(), 0);
+    // Nothing else would end this turn.
+    io_loop.turn(None).unwrap();
+    assert_eq!(woken.get(), 1);
+    ON_WAKE.set(None);
+}
+
+#[test]
+fn an_edge_found_with_what_a_panicking_waker_is_told_is_told_later() {
+    let io_loop = new_loop();
+    let ((first, one), (watched, other)) = (stream(), UnixStream::pair().unwrap());
+    let calls = Rc::new(Cell::new(0));
+    let count = calls.clone();
+    io_loop
+        .add_handler_with(watched, Events::READ, Trigger::Edge, move |_, _| {
+            count.set(count.get() + 1);
+        })
+        .unwrap();
+    let _read = read_of_bomb(&first);
+    settle(&io_loop);
+    send(&one, "x");
+    send(&other, "y");
+    assert!(panics(|| turn(&io_loop)));
+    assert_eq!(calls.get(), 0);
+    turn(&io_loop);
+    assert_eq!(calls.get(), 1);
 }
