@@ -10,6 +10,9 @@ use std::cell::RefCell;
 use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use support::{Count, OnDrop, new_loop, thread_id, turn, turn_until, wait_until_asleep};
 
@@ -158,6 +161,118 @@ fn a_handle_may_be_awaited_on_another_thread() {
     });
     io_loop.start().unwrap();
     assert_eq!(other.join().unwrap(), 7);
+}
+
+/// A waker that counts, and the one that made it.
+#[derive(Default)]
+struct Alarm(AtomicUsize);
+
+impl Alarm {
+    fn new() -> (Arc<Alarm>, Waker) {
+        let alarm = Arc::new(Alarm::default());
+        (alarm.clone(), alarm.into())
+    }
+
+    fn rings(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn poll_with<T>(waker: &Waker, task: &mut JoinHandle<T>) -> Poll<Result<T, JoinError>> {
+    task.poll_unpin(&mut Context::from_waker(waker))
+}
+
+#[test]
+fn the_waker_that_a_handle_was_polled_with_last_is_woken_once() {
+    let io_loop = new_loop();
+    let (first, first_waker) = Alarm::new();
+    let (last, last_waker) = Alarm::new();
+    let mut task = io_loop.spawn(ready(1));
+    for waker in [&first_waker, &first_waker, &last_waker] {
+        assert!(poll_with(waker, &mut task).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&first), 2, "no other waker is kept");
+    turn(&io_loop);
+    assert_eq!((first.rings(), last.rings()), (0, 1));
+    assert_eq!(Arc::strong_count(&last), 2);
+    assert_eq!(join(&io_loop, task).unwrap(), 1);
+}
+
+#[test]
+fn a_handle_that_goes_to_another_thread_after_a_poll_is_heard_there() {
+    let io_loop = new_loop();
+    let (alarm, waker) = Alarm::new();
+    let mut task = io_loop.spawn(pending::<()>());
+    assert!(poll_with(&waker, &mut task).is_pending());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let other = thread::spawn(move || {
+        sender.send(thread_id()).unwrap();
+        futures::executor::block_on(task)
+    });
+    wait_until_asleep(receiver.recv().unwrap());
+    drop(io_loop);
+    assert!(other.join().unwrap().unwrap_err().is_closed());
+    assert!(alarm.rings() <= 1);
+}
+
+#[test]
+fn a_handle_that_comes_from_another_thread_is_heard_here() {
+    let io_loop = new_loop();
+    let (there, there_waker) = Alarm::new();
+    let (here, here_waker) = Alarm::new();
+    let mut task = io_loop.spawn(ready(1));
+    let other = thread::spawn(move || {
+        assert!(poll_with(&there_waker, &mut task).is_pending());
+        task
+    });
+    let mut task = other.join().unwrap();
+    assert!(poll_with(&here_waker, &mut task).is_pending());
+    turn(&io_loop);
+    assert_eq!(here.rings(), 1);
+    assert!(there.rings() <= 1);
+    assert_eq!(join(&io_loop, task).unwrap(), 1);
+}
+
+#[test]
+fn a_dropped_handle_keeps_nobodys_waker() {
+    let io_loop = new_loop();
+    let (alarm, waker) = Alarm::new();
+    let mut task = io_loop.spawn(pending::<()>());
+    turn(&io_loop);
+    assert!(poll_with(&waker, &mut task).is_pending());
+    drop((task, waker));
+    assert_eq!(Arc::strong_count(&alarm), 1);
+    assert_eq!(io_loop.metrics().tasks, 1);
+}
+
+#[test]
+fn a_panic_of_the_waker_of_whoever_joins_is_reported_and_the_task_ends() {
+    struct Broken;
+
+    impl Wake for Broken {
+        fn wake(self: Arc<Self>) {
+            panic!("a broken waker");
+        }
+    }
+
+    support::watchdog();
+    let reports: Rc<RefCell<Vec<String>>> = Rc::default();
+    let told = reports.clone();
+    let hook = move |report: &ringloop::PanicReport<'_>| {
+        told.borrow_mut().push(report.message().to_owned());
+    };
+    let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+    let mut task = io_loop.spawn(ready(1));
+    assert!(poll_with(&Arc::new(Broken).into(), &mut task).is_pending());
+    turn(&io_loop);
+    assert_eq!(reports.take(), ["a broken waker"]);
+    assert_eq!(join(&io_loop, task).unwrap(), 1);
 }
 
 #[test]

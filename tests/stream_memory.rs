@@ -7,10 +7,9 @@ mod support;
 use counting::{allocations, growth};
 use ringloop::{IoLoop, IoStream};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::net::UnixStream;
 use stream_support::{poll_and_drop, run, settle, stream};
-use support::{turn, watchdog};
+use support::{move_to, turn, watchdog};
 
 /// An echo that runs as a task, and the other end of it.
 fn echo(io_loop: &IoLoop) -> UnixStream {
@@ -113,19 +112,9 @@ fn streams_that_come_and_go_leave_nothing() {
     };
     // The table of files reaches to the highest number that has sent, and the other tests of this
     // process decide which numbers are free.
-    come_and_go(high_numbered_stream());
+    let (socket, peer) = UnixStream::pair().unwrap();
+    come_and_go((IoStream::new(UnixStream::from(move_to(socket, 1000))).unwrap(), peer));
     let round = || come_and_go(stream());
     (0..10).for_each(|_| round());
     assert_eq!(growth(|| (0..100).for_each(|_| round())), 0);
-}
-
-/// A stream with a number that no test of this file comes to by opening sockets.
-fn high_numbered_stream() -> (IoStream, UnixStream) {
-    let (socket, peer) = UnixStream::pair().unwrap();
-    // SAFETY: it is given a number that is open, and gives a new one.
-    let number = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 900) };
-    assert!(number >= 900, "{}", std::io::Error::last_os_error());
-    // SAFETY: nobody else knows the new number.
-    let socket = unsafe { UnixStream::from_raw_fd(number) };
-    (IoStream::new(socket).unwrap(), peer)
 }

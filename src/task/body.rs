@@ -117,8 +117,10 @@ where
         if let Err(payload) = polled {
             output = Poll::Ready(Output(Some(Err(Failure::Panicked(payload)))));
         }
-        if let Poll::Ready(Output(Some(Err(Failure::Panicked(_))))) = output {
-            this.entry.count_panic();
+        match &output {
+            Poll::Pending => this.entry.is_pending(context.waker()),
+            Poll::Ready(Output(Some(Err(Failure::Panicked(_))))) => this.entry.count_panic(),
+            Poll::Ready(_) => {}
         }
         output
     }

@@ -103,9 +103,16 @@ impl<T> Future for JoinHandle<T> {
     /// If the output was taken before.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let task = self.task.as_mut().expect("JoinHandle polled after it was ready");
-        if task.metadata().shared.is_forked() {
+        let Meta { shared, key, .. } = task.metadata();
+        if shared.is_forked() {
             // The parent's loop will never get to it in this process.
             return Poll::Ready(Err(JoinError(Repr::Closed)));
+        }
+        if !task.is_finished()
+            && let Some(core) = io_loop::current_of(shared)
+            && core.tasks.join(*key, context.waker())
+        {
+            return Poll::Pending;
         }
         let mut polled = Pin::new(task).poll(context);
         let Poll::Ready(output) = &mut polled else { return Poll::Pending };
@@ -124,8 +131,11 @@ impl<T> Future for JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let Some(task) = self.task.take() else { return };
-        let shared = &task.metadata().shared;
-        if !task.is_finished() && io_loop::current_of(shared).is_some() {
+        let Meta { shared, key, .. } = task.metadata();
+        if !task.is_finished()
+            && let Some(core) = io_loop::current_of(shared)
+        {
+            core.tasks.forget_joiner(*key);
             // Nor can it finish now.
             return task.detach();
         }

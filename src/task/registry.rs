@@ -2,13 +2,14 @@
 
 use super::body::{Body, End, Failure};
 use super::join::JoinHandle;
-use super::strays::Stray;
+use super::strays::{self, Stray};
 use super::{Meta, Runnable, Source, schedule};
 use crate::handle::Shared;
 use crate::report::Caught;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -18,17 +19,43 @@ const NOWHERE: usize = usize::MAX;
 
 #[derive(Default)]
 pub(crate) struct Tasks {
-    /// One of each task, which also keeps its cell.
-    wakers: RefCell<Slab<Waker>>,
+    places: RefCell<Slab<Place>>,
     /// For the task that is run next: to end.
     order: Cell<Option<End>>,
     panics: Cell<u64>,
 }
 
+/// What is known of a task whose future is not dropped.
+struct Place {
+    standing: Standing,
+    /// Of whoever awaits its handle, on this thread.
+    joiner: Option<Waker>,
+}
+
+/// Whether a task needs to be woken, to be found among what the loop is to run. A new one does not,
+/// and many are over when they have been polled once: so they are spared the count of references.
+enum Standing {
+    /// Its first poll is ahead, or going on.
+    New,
+    /// The same, and it is to be polled again at once.
+    NewAndWoken,
+    /// It was polled, and is kept by its waker.
+    Polled(Waker),
+}
+
+impl Place {
+    fn wake(&mut self) {
+        match &self.standing {
+            Standing::New | Standing::NewAndWoken => self.standing = Standing::NewAndWoken,
+            Standing::Polled(waker) => waker.wake_by_ref(),
+        }
+    }
+}
+
 impl Tasks {
     /// Number of tasks whose futures are not dropped yet.
     pub(crate) fn len(&self) -> usize {
-        self.wakers.borrow().len()
+        self.places.borrow().len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -59,11 +86,11 @@ impl Tasks {
         T: 'static,
         M: Fn(F::Output) -> Result<T, Failure> + 'static,
     {
-        let mut wakers = self.wakers.borrow_mut();
-        let vacant = wakers.vacant_entry();
-        let (runnable, handle) = self.allocate(shared, source, vacant.key(), future, finish);
-        vacant.insert(runnable.waker());
-        (runnable, handle)
+        let mut places = self.places.borrow_mut();
+        let vacant = places.vacant_entry();
+        let made = self.allocate(shared, source, vacant.key(), future, finish);
+        vacant.insert(Place { standing: Standing::New, joiner: None });
+        made
     }
 
     /// Makes a task that the caller ends at once.
@@ -97,7 +124,7 @@ impl Tasks {
         M: Fn(F::Output) -> Result<T, Failure> + 'static,
     {
         let meta = Meta::new(shared.clone(), key, source);
-        let entry = Entry { tasks: self.clone(), key };
+        let entry = Entry { tasks: self.clone(), key, is_new: true };
         let body = Body::new(future, finish, entry);
         let builder = async_task::Builder::new().metadata(meta);
         let (runnable, task) = match cfg!(debug_assertions) {
@@ -115,13 +142,37 @@ impl Tasks {
 
     /// Wakes a task, if it is not over.
     pub(crate) fn wake(&self, key: usize) {
-        if let Some(waker) = self.wakers.borrow().get(key) {
-            waker.wake_by_ref();
+        if let Some(place) = self.places.borrow_mut().get_mut(key) {
+            place.wake();
         }
     }
 
     pub(crate) fn wake_all(&self) {
-        self.wakers.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
+        self.places.borrow_mut().iter_mut().for_each(|(_, place)| place.wake());
+    }
+
+    /// Has `waker` woken when a task's future is dropped. False if it is already.
+    ///
+    /// The cell would do it, too, but for several times the atomic operations.
+    pub(crate) fn join(&self, key: usize, waker: &Waker) -> bool {
+        let knows =
+            |place: &Place| place.joiner.as_ref().is_some_and(|known| known.will_wake(waker));
+        let Some(known) = self.places.borrow().get(key).map(knows) else { return false };
+        // No borrow lasts while other executors' code runs.
+        known || self.replace_joiner(key, Some(waker.clone()))
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn forget_joiner(&self, key: usize) {
+        self.replace_joiner(key, None);
+    }
+
+    fn replace_joiner(&self, key: usize, joiner: Option<Waker>) -> bool {
+        let mut places = self.places.borrow_mut();
+        let replaced =
+            places.get_mut(key).map(|place| std::mem::replace(&mut place.joiner, joiner));
+        drop(places);
+        replaced.is_some()
     }
 
     /// Drops a task's future instead of polling it. Neither unwinds out of the task.
@@ -135,6 +186,8 @@ impl Tasks {
 pub(crate) struct Entry {
     tasks: Rc<Tasks>,
     key: usize,
+    /// It has not been pending yet.
+    is_new: bool,
 }
 
 impl Entry {
@@ -144,6 +197,25 @@ impl Entry {
         self.tasks.order.take()
     }
 
+    /// The task was polled, and is not over. `waker` is its own.
+    #[inline]
+    pub(crate) fn is_pending(&mut self, waker: &Waker) {
+        if self.is_new {
+            self.settle(waker);
+        }
+    }
+
+    #[inline(never)]
+    fn settle(&mut self, waker: &Waker) {
+        self.is_new = false;
+        if let Some(place) = self.tasks.places.borrow_mut().get_mut(self.key) {
+            let polled = Standing::Polled(waker.clone());
+            if let Standing::NewAndWoken = std::mem::replace(&mut place.standing, polled) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     pub(crate) fn count_panic(&self) {
         self.tasks.panics.set(self.tasks.panics.get() + 1);
     }
@@ -151,8 +223,12 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // The borrow ends before the waker is dropped.
-        let waker = self.tasks.wakers.borrow_mut().try_remove(self.key);
-        drop(waker);
+        // The borrow ends before the wakers are dropped.
+        let place = self.tasks.places.borrow_mut().try_remove(self.key);
+        if let Some(Place { joiner: Some(joiner), .. }) = place
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| joiner.wake()))
+        {
+            strays::leave(Caught::panic(payload), false);
+        }
     }
 }
