@@ -4,7 +4,7 @@ mod stream_support;
 mod support;
 
 use ringloop::net::Write;
-use ringloop::{Events, IoLoop, IoStream, Panics, Trigger};
+use ringloop::{Events, IoLoop, IoStream, KernelFeatures, Panics, Trigger};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::unix::net::UnixStream;
@@ -77,6 +77,32 @@ fn what_a_waker_brings_about_is_told_after_the_rest_and_not_while_it_runs() {
     for pair in trace.chunks(2) {
         assert_eq!(pair[0].replace(" is ", " was "), pair[1], "{trace:?}");
     }
+}
+
+#[test]
+fn what_could_not_be_sent_at_once_is_not_sent_after_a_close() {
+    let io_loop = new_loop();
+    let silent = KernelFeatures::SILENT_SEND | KernelFeatures::CQE_SKIP;
+    if !io_loop.metrics().features.contains(silent) {
+        return;
+    }
+    let ((first, _one), (second, _other)) = (stream(), stream());
+    while socket2::SockRef::from(&second).send(&[0; 4096]).is_ok() {}
+    settle(&io_loop);
+    let before = io_loop.metrics().submissions;
+    let waker = Waker::from(Arc::new(Numbered(0)));
+    let mut write = Box::pin(first.write("x"));
+    assert!(write.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let data: Arc<[u8]> = b"y"[..].into();
+    second.write(data.clone()).queued().unwrap();
+    // Told of the first, before the second is told that there was no room.
+    ON_WAKE.set(Some(Rc::new(move |_| second.close())));
+    turn(&io_loop);
+    settle(&io_loop);
+    ON_WAKE.set(None);
+    assert!(poll_once(write.as_mut()).is_ready());
+    assert_eq!(io_loop.metrics().submissions - before, 2);
+    assert_eq!(Arc::strong_count(&data), 1);
 }
 
 /// Panics.

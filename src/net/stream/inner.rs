@@ -313,7 +313,7 @@ impl Inner {
         }
     }
 
-    fn sent(self: &Rc<Self>, sent: usize, result: io::Result<()>) {
+    pub(super) fn sent(self: &Rc<Self>, sent: usize, result: io::Result<()>) {
         let (writers, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.sent(sent, result.map_err(|error| (&error).into()));

@@ -53,6 +53,10 @@ impl Inner {
     /// Has the kernel send what is left, as soon as there is room for it.
     #[cold]
     pub(super) fn send_rest(self: &Rc<Self>, data: Gather, sent: usize) {
+        if self.outgoing.borrow().failed().is_some() {
+            drop(data);
+            return self.sent(sent, Ok(()));
+        }
         if let Err(error) = self.core().and_then(|core| self.send_patiently(data, sent, &core)) {
             self.outgoing.borrow_mut().sent(sent, Err((&error).into()));
             self.tell_end();
