@@ -57,6 +57,9 @@ pub(crate) enum StreamKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolId(pub(crate) u16);
 
+/// The error of what may have been done or not, as the kernel has dropped the completion.
+pub(crate) const UNTOLD: i32 = libc::EBADR;
+
 /// What an operation has come to.
 pub(crate) enum Outcome {
     /// A connection. More may follow.

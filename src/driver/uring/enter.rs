@@ -54,7 +54,29 @@ impl Entrance {
     /// # Safety
     ///
     /// What the queued entries refer to in memory lasts until their terminal completions.
+    #[inline]
     pub(super) unsafe fn enter(
+        &self,
+        submit: u32,
+        wait_for: u32,
+        flags: u32,
+        timespec: Option<&types::Timespec>,
+    ) -> io::Result<u32> {
+        #[cfg(test)]
+        if let Some(fault) = super::faults::next(submit, wait_for, flags) {
+            // SAFETY: the caller has promised what this asks for.
+            return fault.befall(submit, wait_for, flags, |submit, wait_for, flags| unsafe {
+                self.call(submit, wait_for, flags, timespec)
+            });
+        }
+        // SAFETY: as above.
+        unsafe { self.call(submit, wait_for, flags, timespec) }
+    }
+
+    /// # Safety
+    ///
+    /// As for `enter`.
+    unsafe fn call(
         &self,
         submit: u32,
         wait_for: u32,

@@ -5,6 +5,8 @@
 //! sees it), `files` the sockets in the ring's own table, `token` says what comes back with a completion.
 
 mod enter;
+#[cfg(test)]
+mod faults;
 mod files;
 mod operations;
 mod polls;
@@ -92,8 +94,9 @@ impl Uring {
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let entered = self.ring.submit_and_wait(wait);
         self.operations.stop_waiting();
-        entered?;
+        // Also what a part of it has brought, if not all could be done.
         self.reap();
+        entered?;
         self.reap_rest()?;
         if self.urgent {
             self.settle();
@@ -106,6 +109,16 @@ impl Uring {
         if self.ring.is_up_to_date() {
             self.operations.settle();
             self.files.settle();
+            self.urgent = false;
+        } else {
+            self.settle_in_doubt();
+        }
+    }
+
+    #[cold]
+    fn settle_in_doubt(&mut self) {
+        if self.ring.has_told_all() {
+            self.operations.settle_untold();
             self.urgent = false;
         } else {
             self.operations.settle_soon();
@@ -274,6 +287,7 @@ impl Driver for Uring {
     }
 
     fn turn(&mut self, wait: Wait, batch: &mut Batch) -> io::Result<()> {
+        self.ring.check()?;
         if !self.wake.armed {
             self.wake.arm(&mut self.ring);
         }

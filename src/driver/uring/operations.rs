@@ -254,6 +254,12 @@ impl Operations {
         }
     }
 
+    /// As `settle`, but completions have been dropped.
+    #[cold]
+    pub(super) fn settle_untold(&mut self) {
+        self.quick_sends.settle_untold(&mut self.notices);
+    }
+
     /// It could not be told yet what is done.
     #[cold]
     pub(super) fn settle_soon(&mut self) {

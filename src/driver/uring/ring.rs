@@ -80,6 +80,8 @@ pub(super) struct Ring {
     waiting: VecDeque<squeue::Entry>,
     /// Completions taken out early, to make room while submitting.
     stashed: Vec<Completion>,
+    /// Completions that the kernel has dropped, when some were taken out last.
+    dropped: u32,
     pub(super) counters: Counters,
 }
 
@@ -94,6 +96,7 @@ impl Ring {
             features,
             waiting: VecDeque::new(),
             stashed: Vec::new(),
+            dropped: 0,
             counters: Counters::default(),
         })
     }
@@ -245,8 +248,10 @@ impl Ring {
             self.submit_all();
         }
         loop {
-            // What is in the ring already ends the wait by itself.
-            let wait = if self.stashed.is_empty() { wait } else { Wait::Poll };
+            // What was taken out early is what is waited for, and what stands in line may be what
+            // would end the wait.
+            let may_wait = self.stashed.is_empty() && self.waiting.is_empty();
+            let wait = if may_wait { wait } else { Wait::Poll };
             let queued = self.queued();
             match self.enter_and_wait(queued, wait) {
                 // A signal or a timeout hides behind the number of submissions.
@@ -257,7 +262,8 @@ impl Ring {
                     continue;
                 }
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::ETIME) => return Ok(()),
+                    // What was dropped is counted, and told of by `check`.
+                    Some(libc::ETIME | libc::EBADR) => return Ok(()),
                     Some(libc::EINTR) => self.counters.interrupts += 1,
                     Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => return self.retry_later(),
                     _ => return Err(named(error)),
@@ -320,8 +326,23 @@ impl Ring {
     /// then into the ring.
     #[inline]
     pub(super) fn is_up_to_date(&mut self) -> bool {
+        self.has_told_all() && self.dropped == 0
+    }
+
+    /// The same, but for completions that it has dropped.
+    #[inline]
+    pub(super) fn has_told_all(&mut self) -> bool {
         let submission = self.io.submission();
         submission.is_empty() && !submission.cq_overflow() && self.waiting.is_empty()
+    }
+
+    /// # Errors
+    ///
+    /// If the kernel has ever dropped a completion. It may have been the last one of anything, which
+    /// would be waited for for ever.
+    #[inline]
+    pub(super) fn check(&self) -> io::Result<()> {
+        if self.dropped == 0 { Ok(()) } else { Err(has_dropped(self.dropped)) }
     }
 
     /// What the kernel has for us that it has not put into the ring.
@@ -352,6 +373,7 @@ impl Ring {
             self.reap_stashed(&mut consume);
         }
         let arrived = self.io.completion();
+        self.dropped = arrived.overflow();
         self.counters.completions += arrived.len() as u64;
         arrived.map(Completion::from).for_each(consume);
     }
@@ -399,7 +421,10 @@ impl Ring {
     ) -> io::Result<u32> {
         self.counters.enters += 1;
         // SAFETY: what queued entries refer to lasts: whoever pushed them has promised that.
-        let submitted = unsafe { self.entrance.enter(submit, wait_for, flags, timespec) }?;
+        let submitted = unsafe { self.entrance.enter(submit, wait_for, flags, timespec) };
+        #[cfg(test)]
+        super::faults::drop_completions(&mut self.io);
+        let submitted = submitted?;
         self.counters.submissions += u64::from(submitted);
         Ok(submitted)
     }
@@ -419,9 +444,22 @@ impl std::fmt::Debug for Ring {
 
 fn is_transient(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
-    matches!(errno, Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM))
+    matches!(
+        errno,
+        Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::EBADR)
+    )
 }
 
 fn named(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("io_uring_enter failed: {error}"))
+}
+
+#[cold]
+fn has_dropped(count: u32) -> io::Error {
+    let message = format!(
+        "the kernel had no memory to keep completions that did not fit into their queue, and has \
+         dropped {count}: the loop cannot go on, so close it; a larger queue \
+         (Builder::cq_entries) needs no such memory"
+    );
+    io::Error::new(io::ErrorKind::OutOfMemory, message)
 }

@@ -1,5 +1,6 @@
 //! What a stream refuses to do, or cannot do any more.
 
+use crate::driver::operation::UNTOLD;
 use std::fmt;
 use std::io;
 
@@ -23,6 +24,9 @@ pub enum StreamError {
     WriteLimit(usize),
     /// Another read is waiting already.
     AlreadyReading,
+    /// The kernel was out of memory, and did not tell how much of what was written it has sent. The
+    /// loop cannot go on either.
+    Untold,
 }
 
 impl StreamError {
@@ -38,6 +42,7 @@ impl StreamError {
             StreamError::ReadLimit(_) => io::ErrorKind::InvalidData,
             StreamError::WriteLimit(_) => io::ErrorKind::StorageFull,
             StreamError::AlreadyReading => io::ErrorKind::ResourceBusy,
+            StreamError::Untold => io::ErrorKind::OutOfMemory,
         }
     }
 }
@@ -59,6 +64,9 @@ impl fmt::Display for StreamError {
             StreamError::AlreadyReading => {
                 f.write_str("another read of this stream is waiting: one at a time")
             }
+            StreamError::Untold => f.write_str(
+                "the kernel was out of memory, and did not tell how much was sent: close the loop",
+            ),
         }
     }
 }
@@ -84,9 +92,12 @@ pub(super) enum Reason {
 impl Reason {
     /// An operation was cancelled.
     pub(super) const CANCELLED: Reason = Reason::Os(libc::ECANCELED);
+    /// [`StreamError::Untold`].
+    const UNTOLD: Reason = Reason::Os(UNTOLD);
 
     pub(super) fn error(self) -> io::Error {
         match self {
+            Reason::UNTOLD => StreamError::Untold.into(),
             Reason::Os(errno) => io::Error::from_raw_os_error(errno),
             Reason::Closed => StreamError::Closed.into(),
             Reason::LoopClosed => StreamError::LoopClosed.into(),

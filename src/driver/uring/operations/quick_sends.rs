@@ -5,7 +5,7 @@
 //! until it is known of all that they are over.
 
 use crate::buffer::Gather;
-use crate::driver::operation::{Notice, Outcome, QuickSend};
+use crate::driver::operation::{Notice, Outcome, QuickSend, UNTOLD};
 use crate::driver::uring::files::Files;
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::{Completion, Ring};
@@ -13,6 +13,7 @@ use crate::driver::uring::token::{Kind, Stamp, Token};
 use crate::features::KernelFeatures as Features;
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 
 /// More than this many bytes are not sent silently: until the loop hears of something else, they
 /// would take up memory.
@@ -93,19 +94,29 @@ impl QuickSends {
             let QuickSend { owner, length, .. } = &sending.send;
             if sending.result.is_some() || !owner.is_sent(*length) {
                 notices.push_back(sending.over());
+            } else {
+                debug_assert!(Rc::strong_count(owner) > 1, "its descriptor is closed elsewhere");
             }
         }
         self.stamp = self.stamp.next();
         self.awaited = false;
     }
 
+    /// All of them are over, but completions have been dropped: without one, a send may have sent
+    /// everything or nothing.
+    #[cold]
+    pub(super) fn settle_untold(&mut self, notices: &mut VecDeque<Notice>) {
+        for sending in &mut self.sends {
+            sending.result.get_or_insert(-UNTOLD);
+        }
+        self.settle(notices);
+    }
+
     /// Keeps for ever what the kernel may still read, and tells the owners that it is over.
     pub(super) fn leak(&mut self, notices: &mut VecDeque<Notice>) {
-        notices.extend(self.sends.drain(..).map(|Sending { send, .. }| {
-            std::mem::forget(send.data);
-            let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
-            let outcome = Outcome::Sent { data: Default::default(), sent: 0, result };
-            Notice::Outcome(send.owner, outcome)
+        notices.extend(self.sends.drain(..).map(|sending| match sending.result {
+            Some(_) => sending.over(),
+            None => sending.leak(),
         }));
     }
 }
@@ -118,6 +129,13 @@ impl Sending {
             Some(result) => sent_in_part(data, result),
         };
         Notice::Outcome(owner, outcome)
+    }
+
+    fn leak(self) -> Notice {
+        let QuickSend { owner, data, .. } = self.send;
+        std::mem::forget(data);
+        let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        Notice::Outcome(owner, Outcome::Sent { data: Gather::default(), sent: 0, result })
     }
 }
 
