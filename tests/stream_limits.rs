@@ -3,10 +3,12 @@
 mod stream_support;
 mod support;
 
+use ringloop::KernelFeatures;
 use ringloop::net::StreamError;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::task::Poll;
+use std::time::Duration;
 use stream_support::{
     noise, poll_and_drop, read_all, refusal, run, send, settle, stream, tcp_stream,
 };
@@ -170,6 +172,37 @@ fn passes_through(length: usize, limit: usize) {
         assert!(received == sent);
     });
     writer.join().unwrap();
+}
+
+#[test]
+fn a_turn_collects_no_more_data_than_stays_in_the_cache() {
+    const STREAMS: usize = 100;
+    const LENGTH: usize = 8 * 1024;
+    let io_loop = new_loop();
+    // On others the kernel has put all that there is into the ring before the turn.
+    let is_asked_for = io_loop.metrics().features.contains(KernelFeatures::DEFER_TASKRUN);
+    let (streams, mut peers): (Vec<_>, Vec<_>) = (0..STREAMS).map(|_| stream()).unzip();
+    for stream in &streams {
+        assert!(poll_and_drop(stream.chunk()).is_pending());
+    }
+    settle(&io_loop);
+    peers.iter_mut().for_each(|peer| peer.write_all(&[1; LENGTH]).unwrap());
+    let mut came = 0;
+    for turns in 1.. {
+        io_loop.turn(Some(Duration::ZERO)).unwrap();
+        let before = came;
+        for stream in &streams {
+            while let Poll::Ready(piece) = poll_and_drop(stream.chunk()) {
+                came += piece.unwrap().unwrap().len();
+            }
+        }
+        // What one enter collects comes on top of what there was.
+        assert!(came - before <= 256 * 1024 + 20 * LENGTH || !is_asked_for, "{}", came - before);
+        if came == STREAMS * LENGTH {
+            assert!(turns > 1 || !is_asked_for);
+            return;
+        }
+    }
 }
 
 #[test]

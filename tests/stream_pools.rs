@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 use stream_support::{noise, poll_and_drop, poll_once, run, send, settle, stream};
 use support::{turn, watchdog};
@@ -140,6 +141,22 @@ fn what_nobody_reads_leaves_the_buffers_to_others() {
             assert!(stream.read_bytes(sent.len()).await.unwrap() == sent);
         });
         writer.join().unwrap();
+    }
+}
+
+#[test]
+fn long_pieces_are_read_from_where_they_came_in_while_buffers_are_plenty() {
+    let io_loop = loop_with(8, 8192);
+    let (stream, peer) = stream();
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    for part in 1..=3 {
+        send(&peer, [part; 4096]);
+        settle(&io_loop);
+    }
+    for part in 1..=3 {
+        let Poll::Ready(piece) = poll_and_drop(stream.chunk()) else { panic!("it has come") };
+        let piece = piece.unwrap().unwrap();
+        assert!(piece.is_lent() && *piece == [part; 4096], "{part}");
     }
 }
 

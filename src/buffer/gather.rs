@@ -37,7 +37,7 @@ impl Gather {
     }
 
     /// Describes what is left after the first `sent` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn rest(&mut self, sent: usize) -> Rest<'_> {
         match self {
             Gather::One(payload) => Rest::Slice(&payload[sent..]),

@@ -78,6 +78,19 @@ impl Piece {
         }
     }
 
+    /// Copies the bytes, if they are in a buffer of the pool.
+    #[inline]
+    pub(crate) fn give_back(&mut self) {
+        if self.is_lent() {
+            self.copy_out();
+        }
+    }
+
+    #[inline(never)]
+    fn copy_out(&mut self) {
+        *self = Piece::copy_of(self);
+    }
+
     /// The vector to append to, if it is one.
     pub(crate) fn as_vec(&mut self) -> Option<&mut Vec<u8>> {
         match &mut self.0 {

@@ -68,6 +68,8 @@ pub(super) struct Operations {
     /// Optional requests that this kernel has, as far as is known.
     features: Features,
     pub(super) buffers_exhausted: u64,
+    /// In this turn.
+    pub(super) bytes_received: usize,
 }
 
 /// How an operation goes on.
@@ -95,6 +97,7 @@ impl Operations {
             hungry: false,
             features: features & OPTIONAL,
             buffers_exhausted: 0,
+            bytes_received: 0,
         }
     }
 

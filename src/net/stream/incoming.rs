@@ -12,6 +12,9 @@ use std::task::Waker;
 /// Above this many bytes that nobody has read, a stream stops receiving.
 const HIGH_WATER: usize = 128 * 1024;
 
+/// When buffers are scarce, no more pieces than this wait for a read that is about to take them.
+const FEW: usize = 4;
+
 pub(crate) struct Incoming {
     queue: Queue,
     receiving: Option<OperationKey>,
@@ -55,7 +58,7 @@ impl Incoming {
     #[inline]
     pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> Receipt {
         // One who waits for data takes it soon, and is to have it without a copy.
-        let may_keep = !scarce || self.reader.is_some();
+        let may_keep = !scarce || self.reader.is_some() || self.busy && self.queue.lent() < FEW;
         self.queue.push(chunk, may_keep);
         let is_full = self.queue.len() >= self.limit() && !self.stopping;
         self.full |= is_full;

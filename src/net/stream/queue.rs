@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 /// Small pieces are copied together up to this many bytes.
 const SEGMENT: usize = 16 * 1024;
 
+/// Smaller pieces that have to wait behind others are copied: that costs less than to keep them.
+const WORTH_KEEPING: usize = 2048;
+
 /// A queue of bytes, in pieces.
-///
-/// At most the first piece keeps a buffer of the pool. Whoever does not read does not keep the
-/// others from receiving: what comes after is copied, and its buffer goes back at once.
 #[derive(Default)]
 pub(super) struct Queue {
     /// Apart, because most queues never have more.
@@ -17,6 +17,8 @@ pub(super) struct Queue {
     /// Empty if there is no first.
     rest: VecDeque<Piece>,
     len: usize,
+    /// Pieces of the rest that keep a buffer of the pool.
+    lent: usize,
 }
 
 impl Queue {
@@ -24,12 +26,28 @@ impl Queue {
         self.len
     }
 
-    /// Adds a piece. Its buffer is kept if it may be, and this is the first piece.
+    /// Pieces that keep a buffer of the pool, but for the first.
+    pub(super) fn lent(&self) -> usize {
+        self.lent
+    }
+
+    /// Adds a piece. Its buffer is kept if it may be, and this is the first piece, or a large one.
     #[inline]
     pub(super) fn push(&mut self, chunk: Chunk, may_keep: bool) {
         if may_keep && self.first.is_none() {
             self.len += chunk.len();
             self.first = Some(chunk.into());
+        } else {
+            self.push_behind(chunk, may_keep);
+        }
+    }
+
+    #[inline(never)]
+    fn push_behind(&mut self, chunk: Chunk, may_keep: bool) {
+        if may_keep && chunk.len() >= WORTH_KEEPING {
+            self.len += chunk.len();
+            self.lent += 1;
+            self.rest.push_back(chunk.into());
         } else {
             self.push_copy(&chunk);
         }
@@ -61,17 +79,28 @@ impl Queue {
         if !piece.is_empty() {
             self.len += piece.len();
             if let Some(second) = self.first.replace(piece) {
+                self.lent += usize::from(second.is_lent());
                 self.rest.push_front(second);
             }
         }
     }
 
-    /// Gives back a buffer that the first piece keeps.
+    /// Gives back the buffers that pieces keep.
     #[inline]
     pub(super) fn give_back(&mut self) {
-        if let Some(first) = self.first.as_mut().filter(|first| first.is_lent()) {
-            *first = Piece::copy_of(first);
+        if let Some(first) = &mut self.first {
+            first.give_back();
+            if self.lent > 0 {
+                self.give_back_rest();
+            }
         }
+    }
+
+    #[cold]
+    fn give_back_rest(&mut self) {
+        let lent = self.rest.iter_mut().rev().filter(|piece| piece.is_lent());
+        lent.take(self.lent).for_each(Piece::give_back);
+        self.lent = 0;
     }
 
     /// Takes the first piece out, as it is.
@@ -80,9 +109,15 @@ impl Queue {
         let piece = self.first.take()?;
         self.len -= piece.len();
         if self.len > 0 {
-            self.first = self.rest.pop_front();
+            self.move_up();
         }
         Some(piece)
+    }
+
+    #[inline(never)]
+    fn move_up(&mut self) {
+        self.first = self.rest.pop_front();
+        self.lent -= usize::from(self.first.as_ref().is_some_and(Piece::is_lent));
     }
 
     fn front(&self) -> &[u8] {
@@ -181,6 +216,7 @@ impl Queue {
             bytes.extend_from_slice(self.front());
             self.rest.drain(..).for_each(|piece| bytes.extend_from_slice(&piece));
             self.first = Some(Piece::owned(bytes));
+            self.lent = 0;
         }
         self.front()
     }
@@ -199,13 +235,15 @@ mod tests {
     use crate::handle::Shared;
     use std::sync::Arc;
 
+    const BUFFERS: u16 = 128;
+
     /// Makes chunks of what it is given.
     struct Source(Pool);
 
     impl Source {
         fn new() -> Source {
             let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
-            let size = PoolSize { buffer_size: SEGMENT, count: 4 };
+            let size = PoolSize { buffer_size: SEGMENT, count: BUFFERS };
             Source(Pool::new(size, Kind::List, shared, |_| Ok(())).unwrap())
         }
 
@@ -218,9 +256,9 @@ mod tests {
             self.0.fill(fill).expect("a free buffer").unwrap()
         }
 
-        fn available(&mut self) -> usize {
+        fn lent(&mut self) -> usize {
             self.0.replenish();
-            self.0.available()
+            usize::from(BUFFERS) - self.0.available()
         }
     }
 
@@ -284,12 +322,35 @@ mod tests {
                     _ => queue.give_back(),
                 }
                 assert_eq!(queue.len(), model.len(), "{context}");
-                // The first piece at most.
-                assert!(source.available() >= 3, "{context}");
+                let lent = queue.first.iter().chain(&queue.rest).filter(|piece| piece.is_lent());
+                assert_eq!(source.lent(), lent.count(), "{context}");
+                let lent = queue.rest.iter().filter(|piece| piece.is_lent());
+                assert_eq!(queue.lent(), lent.count(), "{context}");
             }
             assert_eq!(queue.take(model.len()), model, "seed {seed}");
-            assert_eq!(source.available(), 4, "seed {seed}");
+            assert_eq!(source.lent(), 0, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn the_first_piece_and_large_ones_keep_their_buffers_and_give_them_back() {
+        let mut source = Source::new();
+        let mut queue = Queue::default();
+        let small = [1; WORTH_KEEPING - 1];
+        let large = [2; WORTH_KEEPING];
+        queue.push(source.chunk(&small), true);
+        queue.push(source.chunk(&large), true);
+        queue.push(source.chunk(&small), true);
+        queue.push(source.chunk(&large), false);
+        queue.push(source.chunk(&large), true);
+        assert_eq!(source.lent(), 3);
+        let bytes = [&small[..], &large, &small, &large, &large].concat();
+        queue.give_back();
+        assert_eq!((source.lent(), queue.lent()), (0, 0));
+        queue.push(source.chunk(&large), true);
+        assert_eq!((source.lent(), queue.lent()), (1, 1));
+        assert_eq!(queue.take(queue.len()), [&bytes[..], &large].concat());
+        assert_eq!((source.lent(), queue.lent()), (0, 0));
     }
 
     #[test]
@@ -328,6 +389,6 @@ mod tests {
         queue.advance(1);
         assert_eq!(queue.make_contiguous(), b"bcdef");
         assert_eq!(queue.take(5), b"bcdef");
-        assert_eq!(source.available(), 4);
+        assert_eq!((source.lent(), queue.lent()), (0, 0));
     }
 }

@@ -31,7 +31,8 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let Read { inner, read, waiting } = self.get_mut();
-        inner.poll_read(context, waiting, read)
+        // Called in place: a reference to the closure is called out of line.
+        inner.poll_read(context, waiting, |incoming| read(incoming))
     }
 }
 

@@ -45,12 +45,13 @@ impl Operations {
     #[inline]
     fn received(&mut self, slot: u32, pool: PoolId, completion: Completion) {
         let Completion { result, .. } = completion;
-        let Operations { slots, pools, notices, .. } = self;
+        let Operations { slots, pools, notices, bytes_received, .. } = self;
         let pool = &mut pools[usize::from(pool.0)].pool;
         if let Some(buffer) = completion.buffer()
             && (result > 0 || pool.gives_up_unfilled())
         {
             let (length, is_more) = (result.max(0) as usize, completion.has_rest());
+            *bytes_received += length;
             // SAFETY: the buffer is this completion's, which is taken in once.
             let chunk = unsafe { pool.filled(buffer, length, is_more) };
             if result > 0 {
@@ -189,6 +190,7 @@ impl Operations {
             None => self.park(slot, pool),
             Some(Ok(chunk)) if chunk.is_empty() => self.end(slot, Ok(())),
             Some(Ok(chunk)) => {
+                self.bytes_received += chunk.len();
                 let scarce = buffers.is_scarce();
                 let owner = &self.slots[slot as usize].owner;
                 hand_over(chunk, scarce, owner, &mut self.notices);
