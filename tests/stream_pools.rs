@@ -161,6 +161,44 @@ fn long_pieces_are_read_from_where_they_came_in_while_buffers_are_plenty() {
 }
 
 #[test]
+fn reads_that_nobody_polls_leave_the_buffers_to_others() {
+    for count in [1, 2, 4] {
+        let io_loop = loop_with(count, 4096);
+        let hoarders: Vec<_> = (0..20).map(|_| stream()).collect();
+        let mut reads: Vec<_> =
+            hoarders.iter().map(|(hoarder, _)| Box::pin(hoarder.chunk())).collect();
+        for (read, (_, peer)) in reads.iter_mut().zip(&hoarders) {
+            assert!(poll_once(read.as_mut()).is_pending());
+            send(peer, [1; 4096]);
+        }
+        let (stream, peer) = stream();
+        send(&peer, [2; 100]);
+        run(&io_loop, async || {
+            assert_eq!(stream.read_bytes(100).await.unwrap(), [2; 100]);
+        });
+        for read in &mut reads {
+            let Poll::Ready(piece) = poll_once(read.as_mut()) else { panic!("it has come") };
+            assert_eq!(*piece.unwrap().unwrap(), [1; 4096]);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_has_stopped_copies_what_it_keeps() {
+    let io_loop = loop_with(8, 4096);
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(8192);
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    send(&peer, [1; 8192]);
+    settle(&io_loop);
+    for _ in 0..2 {
+        let Poll::Ready(piece) = poll_and_drop(stream.chunk()) else { panic!("it has come") };
+        let piece = piece.unwrap().unwrap();
+        assert!(!piece.is_lent() && *piece == [1; 4096]);
+    }
+}
+
+#[test]
 fn a_hot_stream_that_nobody_reads_does_not_keep_others_from_theirs() {
     let io_loop = loop_with(4, 4096);
     let (hot, flood) = stream();

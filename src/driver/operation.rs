@@ -93,6 +93,9 @@ pub(crate) trait Owner {
         Receipt::default()
     }
 
+    /// Called by the driver: others wait for a buffer, and what has come is to be kept elsewhere.
+    fn give_back(&self) {}
+
     /// Called by the driver: a quick send has sent all of its bytes. True if that is all there is to
     /// it, and its outcome need not be told. The owner has other owners then.
     fn is_sent(&self, bytes: usize) -> bool {

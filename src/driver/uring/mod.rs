@@ -303,8 +303,9 @@ impl Driver for Uring {
         self.operations.arm(&mut self.ring);
         let is_due =
             self.polls.has_ready() || self.operations.is_due() || !batch.notices.is_empty();
-        let wait = if is_due { Wait::Poll } else { wait };
-        if wait != Wait::Poll || !self.ring.is_quiet() {
+        let may_wait = wait != Wait::Poll && !is_due && !self.operations.reclaim();
+        let wait = if may_wait { wait } else { Wait::Poll };
+        if may_wait || !self.ring.is_quiet() {
             self.enter(wait)?;
         }
         self.polls.report(&mut batch.ready);

@@ -13,7 +13,7 @@ use std::task::Waker;
 const HIGH_WATER: usize = 128 * 1024;
 
 /// When buffers are scarce, no more pieces than this wait for a read that is about to take them.
-const FEW: usize = 4;
+const FEW: usize = 16;
 
 pub(crate) struct Incoming {
     queue: Queue,
@@ -71,6 +71,8 @@ impl Incoming {
         let stopped = std::mem::take(&mut self.stopping);
         let cancelled = result == Err(Reason::CANCELLED);
         if stopped && cancelled {
+            // What has waited since is not found any more when buffers are missing.
+            self.queue.give_back();
             return true;
         }
         // Only a loop that closes cancels what nobody has asked to be stopped.
@@ -96,6 +98,11 @@ impl Incoming {
 
     pub(super) fn ended(&self) -> Option<Result<(), Reason>> {
         self.end
+    }
+
+    /// Copies what waits to be read, so that its buffers can be used.
+    pub(super) fn give_back(&mut self) {
+        self.queue.give_back();
     }
 
     /// Nobody will read any more.

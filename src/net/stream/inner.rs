@@ -344,6 +344,10 @@ impl Owner for Inner {
         }
     }
 
+    fn give_back(&self) {
+        self.incoming.borrow_mut().give_back();
+    }
+
     /// If the sending side is quiet, the stream is open, and its handles own it.
     #[inline]
     fn is_sent(&self, bytes: usize) -> bool {

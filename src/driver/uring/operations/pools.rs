@@ -57,6 +57,20 @@ impl Operations {
         }
     }
 
+    /// Has the streams copy what they keep, if some wait for a buffer. True if that was of use.
+    ///
+    /// A loop that is about to sleep has nobody left who would take it soon.
+    #[inline]
+    pub(in crate::driver::uring) fn reclaim(&self) -> bool {
+        self.starved_pools().next().is_some() && self.reclaim_all()
+    }
+
+    #[cold]
+    fn reclaim_all(&self) -> bool {
+        self.slots.iter().for_each(|(_, slot)| slot.owner.give_back());
+        self.has_returns()
+    }
+
     pub(super) fn park(&mut self, slot: u32, pool: PoolId) {
         self.buffers_exhausted += 1;
         self.slots[slot as usize].state = State::Parked;
