@@ -275,6 +275,118 @@ fn a_panic_of_the_waker_of_whoever_joins_is_reported_and_the_task_ends() {
     assert_eq!(join(&io_loop, task).unwrap(), 1);
 }
 
+/// What a waker does when it is woken, on the thread that made it.
+struct Inline(Box<dyn Fn()>);
+
+// SAFETY: the tests that make one wake and drop it on their own thread only.
+unsafe impl Send for Inline {}
+// SAFETY: as above.
+unsafe impl Sync for Inline {}
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        self.0();
+    }
+}
+
+/// Polls `task` with a waker that runs `on_wake` on the spot.
+fn poll_inline<T>(task: &mut JoinHandle<T>, on_wake: impl Fn() + 'static) {
+    let waker = Arc::new(Inline(Box::new(on_wake))).into();
+    assert!(poll_with(&waker, task).is_pending());
+}
+
+#[test]
+fn a_handle_polled_while_its_task_ends_is_not_taken_for_that_of_a_task_spawned_then() {
+    let io_loop = new_loop();
+    let (alarm, waker) = Alarm::new();
+    let (later_alarm, later_waker) = Alarm::new();
+    let task = Rc::new(RefCell::new(io_loop.spawn(ready(1))));
+    let later = Rc::new(RefCell::new(None));
+    let on_wake = {
+        let (task, later, waker) = (task.clone(), later.clone(), waker.clone());
+        move || {
+            let mut spawned = IoLoop::current().spawn(pending::<()>());
+            assert!(poll_with(&later_waker, &mut spawned).is_pending());
+            assert!(poll_with(&waker, &mut task.borrow_mut()).is_pending());
+            *later.borrow_mut() = Some(spawned);
+        }
+    };
+    poll_inline(&mut task.borrow_mut(), on_wake);
+    turn(&io_loop);
+    assert_eq!(alarm.rings(), 1);
+    let task = Rc::into_inner(task).map(RefCell::into_inner);
+    assert_eq!(join(&io_loop, task.expect("the waker is dropped")).unwrap(), 1);
+    let later = later.take().unwrap();
+    later.abort();
+    assert!(join(&io_loop, later).unwrap_err().is_aborted());
+    assert_eq!(later_alarm.rings(), 1);
+}
+
+#[test]
+fn a_handle_dropped_while_its_task_ends_takes_nobody_elses_waker_along() {
+    let io_loop = new_loop();
+    let (alarm, waker) = Alarm::new();
+    let task = Rc::new(RefCell::new(Some(io_loop.spawn(ready(1)))));
+    let later = Rc::new(RefCell::new(None));
+    let on_wake = {
+        let (task, later) = (task.clone(), later.clone());
+        move || {
+            let mut spawned = IoLoop::current().spawn(ready(2));
+            assert!(poll_with(&waker, &mut spawned).is_pending());
+            drop(task.take());
+            *later.borrow_mut() = Some(spawned);
+        }
+    };
+    poll_inline(task.borrow_mut().as_mut().unwrap(), on_wake);
+    turn(&io_loop);
+    assert_eq!(join(&io_loop, later.take().unwrap()).unwrap(), 2);
+    assert_eq!(alarm.rings(), 1);
+}
+
+/// A waker whose destructor runs a closure.
+fn waker_with_destructor(on_drop: impl Fn() + 'static) -> Waker {
+    struct Fragile(Inline);
+
+    impl Wake for Fragile {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            self.0.0();
+        }
+    }
+
+    Arc::new(Fragile(Inline(Box::new(on_drop)))).into()
+}
+
+#[test]
+fn a_handle_detaches_its_task_also_if_the_waker_it_keeps_panics() {
+    let io_loop = new_loop();
+    let ran = Rc::new(Count::new());
+    let hit = ran.clone();
+    let mut task = io_loop.spawn(async move { hit.hit() });
+    let waker = waker_with_destructor(|| panic!("a broken waker"));
+    assert!(poll_with(&waker, &mut task).is_pending());
+    drop(waker);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err());
+    turn(&io_loop);
+    assert_eq!(ran.get(), 1);
+}
+
+#[test]
+fn a_task_aborted_and_dropped_with_a_broken_waker_ends_no_other() {
+    let io_loop = new_loop();
+    let mut task = io_loop.spawn(pending::<()>());
+    let other = io_loop.spawn(ready(1));
+    let waker = waker_with_destructor(|| panic!("a broken waker"));
+    assert!(poll_with(&waker, &mut task).is_pending());
+    drop(waker);
+    task.abort();
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err());
+    assert_eq!(join(&io_loop, other).unwrap(), 1);
+}
+
 #[test]
 fn awaiting_a_task_that_is_dropped_with_its_loop_gives_an_error() {
     let io_loop = new_loop();

@@ -135,9 +135,10 @@ impl<T> Drop for JoinHandle<T> {
         if !task.is_finished()
             && let Some(core) = io_loop::current_of(shared)
         {
-            core.tasks.forget_joiner(*key);
-            // Nor can it finish now.
-            return task.detach();
+            let joiner = core.tasks.take_joiner(*key);
+            // Before other executors' code runs, which may panic, or end the task.
+            task.detach();
+            return drop(joiner);
         }
         let (shared, origin) = (shared.clone(), task.metadata().source.origin());
         let mark = Mark::now();

@@ -41,6 +41,9 @@ enum Standing {
     NewAndWoken,
     /// It was polled, and is kept by its waker.
     Polled(Waker),
+    /// Its future is dropped. Whoever awaits its handle is being told, and may spawn tasks: none of
+    /// them is to have its key, by which the handle is still known.
+    Over,
 }
 
 impl Place {
@@ -48,7 +51,12 @@ impl Place {
         match &self.standing {
             Standing::New | Standing::NewAndWoken => self.standing = Standing::NewAndWoken,
             Standing::Polled(waker) => waker.wake_by_ref(),
+            Standing::Over => {}
         }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.standing, Standing::Over)
     }
 }
 
@@ -155,24 +163,45 @@ impl Tasks {
     ///
     /// The cell would do it, too, but for several times the atomic operations.
     pub(crate) fn join(&self, key: usize, waker: &Waker) -> bool {
-        let knows =
-            |place: &Place| place.joiner.as_ref().is_some_and(|known| known.will_wake(waker));
-        let Some(known) = self.places.borrow().get(key).map(knows) else { return false };
-        // No borrow lasts while other executors' code runs.
-        known || self.replace_joiner(key, Some(waker.clone()))
+        let knows = |place: &Place| {
+            let known = place.joiner.as_ref().is_some_and(|known| known.will_wake(waker));
+            (!place.is_over()).then_some(known)
+        };
+        let Some(known) = self.places.borrow().get(key).and_then(knows) else { return false };
+        known || self.set_joiner(key, waker.clone())
     }
 
-    /// Nobody waits any more.
-    pub(crate) fn forget_joiner(&self, key: usize) {
-        self.replace_joiner(key, None);
-    }
-
-    fn replace_joiner(&self, key: usize, joiner: Option<Waker>) -> bool {
+    fn set_joiner(&self, key: usize, joiner: Waker) -> bool {
+        let mut joiner = Some(joiner);
         let mut places = self.places.borrow_mut();
-        let replaced =
-            places.get_mut(key).map(|place| std::mem::replace(&mut place.joiner, joiner));
+        let place = places.get_mut(key).filter(|place| !place.is_over());
+        let is_set = place.map(|place| std::mem::swap(&mut place.joiner, &mut joiner)).is_some();
+        // No borrow lasts while other executors' code runs.
         drop(places);
-        replaced.is_some()
+        drop(joiner);
+        is_set
+    }
+
+    /// Whoever waits for a task, and does no more. To be dropped with nothing borrowed.
+    #[must_use]
+    pub(crate) fn take_joiner(&self, key: usize) -> Option<Waker> {
+        self.places.borrow_mut().get_mut(key)?.joiner.take()
+    }
+
+    /// Takes out a task whose future is dropped; or the one who waits for it, who is to be told
+    /// before.
+    #[inline]
+    fn finish(&self, key: usize) -> Option<Waker> {
+        let mut places = self.places.borrow_mut();
+        let place = places.get_mut(key)?;
+        let joiner = place.joiner.take();
+        // The borrow ends before the waker is dropped.
+        let _standing = match joiner {
+            Some(_) => std::mem::replace(&mut place.standing, Standing::Over),
+            None => places.remove(key).standing,
+        };
+        drop(places);
+        joiner
     }
 
     /// Drops a task's future instead of polling it. Neither unwinds out of the task.
@@ -223,12 +252,11 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // The borrow ends before the wakers are dropped.
-        let place = self.tasks.places.borrow_mut().try_remove(self.key);
-        if let Some(Place { joiner: Some(joiner), .. }) = place
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| joiner.wake()))
-        {
-            strays::leave(Caught::panic(payload), false);
+        if let Some(joiner) = self.tasks.finish(self.key) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| joiner.wake())) {
+                strays::leave(Caught::panic(payload), false);
+            }
+            self.tasks.places.borrow_mut().remove(self.key);
         }
     }
 }
