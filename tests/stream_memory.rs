@@ -8,7 +8,7 @@ use counting::{allocations, growth};
 use ringloop::{IoLoop, IoStream};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use stream_support::{poll_and_drop, run, settle, stream};
+use stream_support::{poll_and_drop, poll_once, run, settle, stream};
 use support::{move_to, turn, watchdog};
 
 /// An echo that runs as a task, and the other end of it.
@@ -117,4 +117,42 @@ fn streams_that_come_and_go_leave_nothing() {
     let round = || come_and_go(stream());
     (0..10).for_each(|_| round());
     assert_eq!(growth(|| (0..100).for_each(|_| round())), 0);
+}
+
+#[test]
+fn streams_that_end_with_something_to_read_leave_nothing() {
+    const ROUNDS: usize = 1024;
+    let io_loop = loop_of_buffers();
+    let rounds = || {
+        for _ in 0..ROUNDS {
+            let (stream, mut peer) = stream();
+            peer.write_all(&[1; 8]).unwrap();
+            drop(peer);
+            run(&io_loop, async || drop(stream.read_bytes(4).await.unwrap()));
+        }
+    };
+    rounds();
+    assert_eq!(growth(rounds), 0);
+}
+
+#[test]
+fn a_stream_that_stops_and_goes_on_leaves_nothing_either() {
+    const ROUNDS: usize = 1024;
+    let io_loop = loop_of_buffers();
+    let (stream, mut peer) = stream();
+    stream.set_max_buffer_size(16);
+    let mut rounds = || {
+        for _ in 0..ROUNDS {
+            let mut read = Box::pin(stream.read_bytes(8));
+            assert!(poll_once(read.as_mut()).is_pending());
+            // Eight times the mark.
+            peer.write_all(&[1; 128]).unwrap();
+            settle(&io_loop);
+            assert!(poll_once(read.as_mut()).is_ready());
+            drop(read);
+            assert!(poll_and_drop(stream.read_bytes(120)).is_ready());
+        }
+    };
+    rounds();
+    assert_eq!(growth(&mut rounds), 0);
 }

@@ -184,6 +184,127 @@ fn reads_that_nobody_polls_leave_the_buffers_to_others() {
 }
 
 #[test]
+fn streams_that_have_stopped_leave_the_buffers_to_others() {
+    for count in [1, 2, 4] {
+        let io_loop = loop_with(count, 4096);
+        let hoarders: Vec<_> = (0..20).map(|_| stream()).collect();
+        let mut reads: Vec<_> =
+            hoarders.iter().map(|(hoarder, _)| Box::pin(hoarder.chunk())).collect();
+        for (read, (hoarder, peer)) in reads.iter_mut().zip(&hoarders) {
+            hoarder.set_max_buffer_size(1);
+            assert!(poll_once(read.as_mut()).is_pending());
+            send(peer, [1; 4096]);
+        }
+        settle(&io_loop);
+        let (stream, peer) = stream();
+        send(&peer, [2; 100]);
+        run(&io_loop, async || {
+            assert_eq!(stream.read_bytes(100).await.unwrap(), [2; 100]);
+        });
+        for read in &mut reads {
+            let Poll::Ready(piece) = poll_once(read.as_mut()) else { panic!("it has come") };
+            assert_eq!(*piece.unwrap().unwrap(), [1; 4096]);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_has_ended_leaves_the_buffers_to_others() {
+    let io_loop = loop_with(1, 4096);
+    let (request, client) = stream();
+    let (other, peer) = stream();
+    send(&client, [1; 100]);
+    drop(client);
+    run(&io_loop, async || {
+        assert_eq!(request.read_bytes(10).await.unwrap(), [1; 10]);
+        // The rest of the buffer, if it is shared, and then all of it.
+        send(&peer, [2; 2 * 4096]);
+        assert_eq!(other.read_bytes(2 * 4096).await.unwrap(), [2; 2 * 4096]);
+        assert_eq!(request.read_until_close(100).await.unwrap(), [1; 90]);
+    });
+}
+
+#[cfg(feature = "futures-io")]
+#[test]
+fn what_is_put_back_to_a_stream_that_has_ended_leaves_its_buffer_to_others() {
+    use futures::io::AsyncBufReadExt;
+
+    let io_loop = loop_with(1, 4096);
+    let (mut request, client) = stream();
+    let (other, peer) = stream();
+    send(&client, [1; 100]);
+    drop(client);
+    send(&peer, [2; 2 * 4096]);
+    run(&io_loop, async || {
+        assert_eq!(request.fill_buf().await.unwrap(), [1; 100]);
+        let mut read = pin!(other.read_bytes(2 * 4096));
+        assert!(poll_once(read.as_mut()).is_pending());
+        // The buffer is shown, which nobody can change: the other one waits for it.
+        ringloop::time::sleep(Duration::from_millis(1)).await;
+        assert!(poll_once(read.as_mut()).is_pending());
+        assert_eq!(request.read_bytes(10).await.unwrap(), [1; 10]);
+        assert_eq!(read.await.unwrap(), [2; 2 * 4096]);
+        assert_eq!(request.read_bytes(90).await.unwrap(), [1; 90]);
+    });
+}
+
+/// A read that keeps the only buffer and is not polled, and a stream that waits for it.
+fn hoarded(io_loop: &IoLoop) -> (IoStream, UnixStream, impl Sized) {
+    let (hoarder, hoarded) = stream();
+    let mut read = Box::pin(async move { hoarder.chunk().await });
+    assert!(poll_once(read.as_mut()).is_pending());
+    send(&hoarded, [1; 4096]);
+    turn(io_loop);
+    let (stream, peer) = stream();
+    send(&peer, [2; 100]);
+    (stream, peer, (read, hoarded))
+}
+
+#[test]
+fn reads_that_nobody_polls_leave_the_buffers_to_others_on_a_loop_that_never_sleeps() {
+    const TURNS: usize = 100;
+    let io_loop = loop_with(1, 4096);
+    let (stream, _peer, _hoard) = hoarded(&io_loop);
+    let task = io_loop.spawn(async move { stream.read_bytes(100).await });
+    for _ in 0..TURNS {
+        turn(&io_loop);
+    }
+    assert!(task.is_finished());
+}
+
+#[test]
+fn reads_that_nobody_polls_leave_the_buffers_to_others_on_a_loop_with_callbacks_to_run() {
+    const TURNS: usize = 100;
+    let io_loop = loop_with(1, 4096);
+    let (stream, _peer, _hoard) = hoarded(&io_loop);
+    let task = io_loop.spawn(async move { stream.read_bytes(100).await });
+    run(&io_loop, async || {
+        for _ in 0..TURNS {
+            let mut yielded = false;
+            std::future::poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if std::mem::replace(&mut yielded, true) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+        assert!(task.is_finished());
+    });
+}
+
+#[test]
+fn virtual_time_does_not_pass_while_reads_that_nobody_polls_keep_the_buffers() {
+    watchdog();
+    let io_loop = IoLoop::builder().virtual_time().panics(Panics::Propagate).buffers(1, 4096);
+    let io_loop = io_loop.build().unwrap();
+    let (stream, _peer, _hoard) = hoarded(&io_loop);
+    let task = io_loop.spawn(async move { stream.read_bytes(100).await });
+    run(&io_loop, async || {
+        ringloop::time::sleep(Duration::from_secs(60)).await;
+        assert!(task.is_finished());
+    });
+}
+
+#[test]
 fn a_stream_that_has_stopped_copies_what_it_keeps() {
     let io_loop = loop_with(8, 4096);
     let (stream, peer) = stream();

@@ -96,6 +96,11 @@ pub(crate) trait Owner {
     /// Called by the driver: others wait for a buffer, and what has come is to be kept elsewhere.
     fn give_back(&self) {}
 
+    /// Whether there is anything to give back.
+    fn keeps_buffers(&self) -> bool {
+        false
+    }
+
     /// Called by the driver: a quick send has sent all of its bytes. True if that is all there is to
     /// it, and its outcome need not be told. The owner has other owners then.
     fn is_sent(&self, bytes: usize) -> bool {

@@ -303,7 +303,8 @@ impl Driver for Uring {
         self.operations.arm(&mut self.ring);
         let is_due =
             self.polls.has_ready() || self.operations.is_due() || !batch.notices.is_empty();
-        let may_wait = wait != Wait::Poll && !is_due && !self.operations.reclaim();
+        let sleepy = wait != Wait::Poll;
+        let may_wait = !is_due && !self.operations.reclaim(sleepy) && sleepy;
         let wait = if may_wait { wait } else { Wait::Poll };
         if may_wait || !self.ring.is_quiet() {
             self.enter(wait)?;

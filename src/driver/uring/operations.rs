@@ -25,7 +25,7 @@ use crate::features::KernelFeatures as Features;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// Requests that older kernels do not have.
 pub(super) const OPTIONAL: Features = Features::MULTISHOT_ACCEPT
@@ -65,6 +65,10 @@ pub(super) struct Operations {
     pub(super) quick_sends: QuickSends,
     /// There are buffers, and operations that wait for one.
     hungry: bool,
+    /// Those whose operation is over, and who keep buffers all the same.
+    keepers: Vec<Weak<dyn Owner>>,
+    /// For so many turns that do not sleep, those who keep buffers may still be about to use them.
+    patience: u8,
     /// Optional requests that this kernel has, as far as is known.
     features: Features,
     pub(super) buffers_exhausted: u64,
@@ -95,6 +99,8 @@ impl Operations {
             cancelled: 0,
             quick_sends: QuickSends::new(features),
             hungry: false,
+            keepers: Vec::new(),
+            patience: pools::PATIENCE,
             features: features & OPTIONAL,
             buffers_exhausted: 0,
             bytes_received: 0,
@@ -151,9 +157,13 @@ impl Operations {
     #[inline]
     pub(super) fn arm(&mut self, ring: &mut Ring) {
         self.hungry = false;
+        let due = self.to_arm.len();
         for pool in &mut self.pools {
             pool.replenish(&mut self.to_arm);
             self.hungry |= pool.is_hungry();
+        }
+        if self.to_arm.len() > due {
+            self.patience = pools::PATIENCE;
         }
         if !self.to_arm.is_empty() {
             self.request_all(ring);
@@ -216,9 +226,12 @@ impl Operations {
         self.slots.is_empty() && self.quick_sends.is_empty()
     }
 
-    /// True if nothing is to be armed, released or told.
+    /// True if nothing is to be armed, released, reclaimed or told.
     pub(super) fn is_quiet(&self) -> bool {
-        self.to_arm.is_empty() && !self.is_due() && !self.is_releasing()
+        self.to_arm.is_empty()
+            && !self.is_due()
+            && !self.is_releasing()
+            && (self.patience == 0 || self.starved_pools().next().is_none())
     }
 
     /// True if a buffer has come back that somebody waits for.

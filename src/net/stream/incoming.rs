@@ -77,7 +77,7 @@ impl Incoming {
         let cancelled = result == Err(Reason::CANCELLED);
         if stopped && cancelled {
             if !self.busy {
-                // What waits from now on is not found any more when buffers are missing.
+                // What waits from now on may have to wait for long.
                 self.queue.give_back();
             }
             return true;
@@ -110,6 +110,10 @@ impl Incoming {
     /// Copies what waits to be read, so that its buffers can be used.
     pub(super) fn give_back(&mut self) {
         self.queue.give_back();
+    }
+
+    pub(super) fn keeps_buffers(&self) -> bool {
+        self.queue.keeps_buffers()
     }
 
     /// Nobody will read any more.
@@ -236,7 +240,11 @@ impl Incoming {
 
     /// Puts back what is left of a piece.
     #[cfg(feature = "futures-io")]
-    pub(super) fn unread(&mut self, piece: Piece) {
+    pub(super) fn unread(&mut self, mut piece: Piece) {
+        if self.receiving.is_none() {
+            // Nobody would find it any more when buffers are missing.
+            piece.give_back();
+        }
         self.queue.unpop(piece);
     }
 

@@ -348,6 +348,10 @@ impl Owner for Inner {
         self.incoming.borrow_mut().give_back();
     }
 
+    fn keeps_buffers(&self) -> bool {
+        self.incoming.borrow().keeps_buffers()
+    }
+
     /// If the sending side is quiet, the stream is open, and its handles own it.
     #[inline]
     fn is_sent(&self, bytes: usize) -> bool {

@@ -85,6 +85,11 @@ impl Queue {
         }
     }
 
+    /// Whether any piece keeps a buffer of the pool.
+    pub(super) fn keeps_buffers(&self) -> bool {
+        self.lent > 0 || self.first.as_ref().is_some_and(Piece::is_lent)
+    }
+
     /// Gives back the buffers that pieces keep.
     #[inline]
     pub(super) fn give_back(&mut self) {

@@ -219,6 +219,7 @@ impl Operations {
     pub(super) fn end(&mut self, slot: u32, result: io::Result<()>) {
         let Slot { state, operation, owner, .. } = self.slots.remove(slot as usize);
         self.cancelled -= usize::from(state == State::Cancelled);
+        self.remember_keeper(&owner);
         self.notices.push_back(Notice::Outcome(owner, operation.ended(result)));
     }
 }

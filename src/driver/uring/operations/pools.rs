@@ -2,13 +2,20 @@
 
 use super::{By, Operations, State};
 use crate::buffer::{BufferRing, Kind, Pool, PoolSize};
-use crate::driver::operation::PoolId;
+use crate::driver::operation::{Owner, PoolId};
 use crate::driver::uring::ring::Ring;
 use crate::features::KernelFeatures as Features;
 use crate::handle::Shared;
 use std::collections::VecDeque;
 use std::io;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+
+/// Two turns take what has come, and give its buffer back; twice as many are allowed.
+pub(super) const PATIENCE: u8 = 4;
+
+/// Fewer are not looked through for those that are gone.
+const FEW_KEEPERS: usize = 64;
 
 pub(super) struct BufferPool {
     pub(super) pool: Pool,
@@ -59,16 +66,53 @@ impl Operations {
 
     /// Has the streams copy what they keep, if some wait for a buffer. True if that was of use.
     ///
-    /// A loop that is about to sleep has nobody left who would take it soon.
+    /// A loop that is about to sleep has nobody left who would take it soon. One that never sleeps
+    /// is given a few turns.
     #[inline]
-    pub(in crate::driver::uring) fn reclaim(&self) -> bool {
-        self.starved_pools().next().is_some() && self.reclaim_all()
+    pub(in crate::driver::uring) fn reclaim(&mut self, sleepy: bool) -> bool {
+        self.starved_pools().next().is_some() && self.reclaim_in_time(sleepy)
     }
 
     #[cold]
-    fn reclaim_all(&self) -> bool {
+    fn reclaim_in_time(&mut self, sleepy: bool) -> bool {
+        if sleepy || self.patience == 1 {
+            self.patience = 0;
+            self.reclaim_all();
+            return self.has_returns();
+        }
+        // After that nobody is given a buffer who could keep it, before one comes back.
+        self.patience = self.patience.saturating_sub(1);
+        false
+    }
+
+    fn reclaim_all(&mut self) {
         self.slots.iter().for_each(|(_, slot)| slot.owner.give_back());
-        self.has_returns()
+        let keepers = self.keepers.drain(..).filter_map(|keeper| keeper.upgrade());
+        keepers.for_each(|keeper| keeper.give_back());
+    }
+
+    /// Remembers one whose operation is over, if it keeps buffers.
+    #[inline]
+    pub(super) fn remember_keeper(&mut self, owner: &Rc<dyn Owner>) {
+        if owner.keeps_buffers() {
+            self.add_keeper(Rc::downgrade(owner));
+        }
+    }
+
+    #[inline(never)]
+    fn add_keeper(&mut self, keeper: Weak<dyn Owner>) {
+        if self.keepers.len() == self.keepers.capacity().max(FEW_KEEPERS) {
+            self.look_through_keepers();
+        }
+        self.keepers.push(keeper);
+    }
+
+    fn look_through_keepers(&mut self) {
+        let is_keeper = |owner: Rc<dyn Owner>| owner.keeps_buffers();
+        self.keepers.retain(|keeper| keeper.upgrade().is_some_and(is_keeper));
+        // One that stops and goes on has come here more than once.
+        self.keepers.sort_unstable_by_key(|keeper| keeper.as_ptr().addr());
+        self.keepers.dedup_by_key(|keeper| keeper.as_ptr().addr());
     }
 
     pub(super) fn park(&mut self, slot: u32, pool: PoolId) {
