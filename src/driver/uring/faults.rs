@@ -36,13 +36,15 @@ pub(super) enum Fault {
     FailAfter(i32),
     /// It does what it is asked to, and the completions are dropped, for want of memory.
     Drop,
+    /// The same, of the first so many.
+    DropFirst(usize),
 }
 
 type Rule = Box<dyn FnMut(Enter) -> Fault>;
 
 thread_local! {
     static RULE: RefCell<Option<Rule>> = const { RefCell::new(None) };
-    static DROPPING: Cell<bool> = const { Cell::new(false) };
+    static DROPPING: Cell<usize> = const { Cell::new(0) };
 }
 
 /// This thread's enters go wrong for as long as this lives.
@@ -64,7 +66,7 @@ impl Faults {
 impl Drop for Faults {
     fn drop(&mut self) {
         RULE.set(None);
-        DROPPING.set(false);
+        DROPPING.set(0);
     }
 }
 
@@ -91,8 +93,9 @@ impl Fault {
                 call(submit, 0, flags)?;
                 Err(io::Error::from_raw_os_error(errno))
             }
-            Fault::Drop => {
-                DROPPING.set(true);
+            Fault::Drop => Fault::DropFirst(usize::MAX).befall(submit, wait_for, flags, call),
+            Fault::DropFirst(count) => {
+                DROPPING.set(count);
                 call(submit, wait_for, flags)
             }
         }
@@ -101,8 +104,9 @@ impl Fault {
 
 /// Drops what has arrived, if that enter was to, as the kernel would: it is counted, and gone.
 pub(super) fn drop_completions(ring: &mut IoUring) {
-    if DROPPING.take() {
-        let count = ring.completion().count() as u32;
+    let most = DROPPING.take();
+    if most > 0 {
+        let count = ring.completion().take(most).count() as u32;
         add_to_overflow(ring, count);
     }
 }

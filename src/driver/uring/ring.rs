@@ -7,6 +7,7 @@ use super::enter::{ENTER_ABS_TIMER, ENTER_EXT_ARG, ENTER_GETEVENTS, ENTER_NO_IOW
 use super::setup::{self, Sizes};
 use super::token::Token;
 use crate::buffer::BufferRing;
+use crate::driver::operation::UNTOLD;
 use crate::driver::{Counters, Wait};
 use crate::features::KernelFeatures as Features;
 use crate::sys;
@@ -15,6 +16,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
+/// `IORING_CQE_F_MORE`.
+const MORE: u32 = 1 << 1;
 /// `IOU_PBUF_RING_INC`.
 const BUFFERS_INCREMENTAL: u16 = 1 << 1;
 
@@ -36,6 +39,15 @@ impl Completion {
     /// The provided buffer that the kernel has chosen.
     pub(super) fn buffer(self) -> Option<u16> {
         io_uring::cqueue::buffer_select(self.flags)
+    }
+
+    /// As one that failed and has no buffer, if it has one. Nothing tells where in the buffer the
+    /// data is when the completion of what was put there before has been dropped.
+    fn without_buffer(self) -> Completion {
+        match self.buffer() {
+            None => self,
+            Some(_) => Completion { result: -UNTOLD, flags: self.flags & MORE, ..self },
+        }
     }
 
     /// The kernel goes on in the rest of that buffer.
@@ -375,12 +387,18 @@ impl Ring {
         let arrived = self.io.completion();
         self.dropped = arrived.overflow();
         self.counters.completions += arrived.len() as u64;
+        if self.dropped > 0 {
+            return consume_in_doubt(arrived.map(Completion::from), &mut consume);
+        }
         arrived.map(Completion::from).for_each(consume);
     }
 
     #[cold]
     fn reap_stashed(&mut self, consume: &mut dyn FnMut(Completion)) {
         self.counters.completions += self.stashed.len() as u64;
+        if self.io.completion().overflow() > 0 {
+            return consume_in_doubt(self.stashed.drain(..), consume);
+        }
         self.stashed.drain(..).for_each(consume);
     }
 
@@ -452,6 +470,15 @@ fn is_transient(error: &io::Error) -> bool {
 
 fn named(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("io_uring_enter failed: {error}"))
+}
+
+/// Some have been dropped, before these or after.
+#[cold]
+fn consume_in_doubt(
+    completions: impl Iterator<Item = Completion>,
+    consume: &mut dyn FnMut(Completion),
+) {
+    completions.map(Completion::without_buffer).for_each(consume);
 }
 
 #[cold]

@@ -92,3 +92,28 @@ fn a_loop_that_waits_for_what_was_dropped_ends_and_can_be_closed() {
 fn a_loop_whose_operation_never_completes_can_be_closed() {
     lose_what_is_received(|_peer| None);
 }
+
+#[test]
+fn nobody_is_given_what_was_received_for_another_whose_completion_was_dropped() {
+    let io_loop = new_loop(64, 64);
+    let mut lines = Vec::new();
+    for byte in [1u8, 2] {
+        let (stream, peer) = UnixStream::pair().unwrap();
+        let stream = IoStream::from(stream);
+        let reader = io_loop.spawn(async move { stream.read_partial(100).await });
+        lines.push((byte, peer, reader));
+    }
+    turn(&io_loop).unwrap();
+    for (byte, peer, _) in &mut lines {
+        peer.write_all(&[*byte; 100]).unwrap();
+    }
+    let _faults = Faults::script([Fault::DropFirst(1)]);
+    turn(&io_loop).unwrap();
+    assert_told(turn(&io_loop));
+    io_loop.close(false).unwrap();
+    for (byte, _peer, reader) in lines {
+        if let Some(Ok(Ok(bytes))) = reader.into_output() {
+            assert_eq!(bytes, [byte; 100]);
+        }
+    }
+}
