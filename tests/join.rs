@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use support::{Count, OnDrop, new_loop, thread_id, turn, turn_until, wait_until_asleep};
 
@@ -358,6 +358,39 @@ fn waker_with_destructor(on_drop: impl Fn() + 'static) -> Waker {
     }
 
     Arc::new(Fragile(Inline(Box::new(on_drop)))).into()
+}
+
+#[test]
+fn a_loop_may_be_closed_again_by_a_waker_that_its_closing_wakes() {
+    let io_loop = Rc::new(new_loop());
+    let mut task = io_loop.spawn(pending::<()>());
+    let _other = io_loop.spawn(pending::<()>());
+    let closing = io_loop.clone();
+    poll_inline(&mut task, move || closing.close(false).unwrap());
+    io_loop.close(false).unwrap();
+    assert!(task.now_or_never().unwrap().unwrap_err().is_closed());
+    assert_eq!(io_loop.metrics().tasks, 0);
+}
+
+#[test]
+fn a_waker_that_closes_the_loop_as_it_is_cloned_hears_of_the_end() {
+    fn clone(data: *const ()) -> RawWaker {
+        IoLoop::current().close(false).unwrap();
+        RawWaker::new(data, &VTABLE)
+    }
+    fn look_at_tasks(_: *const ()) {
+        assert_eq!(IoLoop::current().metrics().tasks, 0);
+    }
+    const VTABLE: RawWakerVTable =
+        RawWakerVTable::new(clone, look_at_tasks, look_at_tasks, look_at_tasks);
+
+    let io_loop = new_loop();
+    io_loop.make_current();
+    let mut task = io_loop.spawn(pending::<()>());
+    // SAFETY: it has no data.
+    let waker = unsafe { Waker::new(std::ptr::null(), &VTABLE) };
+    let Poll::Ready(output) = poll_with(&waker, &mut task) else { panic!("the loop is closed") };
+    assert!(output.unwrap_err().is_closed());
 }
 
 #[test]
