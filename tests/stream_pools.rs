@@ -508,3 +508,37 @@ fn a_loop_that_is_short_of_buffers_does_not_wake_itself() {
     assert!(after.buffers_exhausted > before.buffers_exhausted);
     assert_eq!(after.wakeups, before.wakeups);
 }
+
+#[test]
+fn peers_that_do_not_receive_leave_the_buffers_to_others() {
+    for count in [2, 4, 8] {
+        let io_loop = loop_with(count, 4096);
+        let mut clients = Vec::new();
+        for round in 0..20 {
+            let (echo, client) = stream();
+            client.set_nonblocking(true).unwrap();
+            // Some wait until what they write is sent, and some do not.
+            io_loop.spawn_callback(async move || {
+                while let Some(piece) = echo.chunk().await? {
+                    let write = echo.write(piece);
+                    if round % 2 == 0 {
+                        write.await?;
+                    }
+                }
+                std::io::Result::Ok(())
+            });
+            clients.push(client);
+        }
+        for _ in 0..200 {
+            for client in &clients {
+                while std::io::Write::write(&mut &*client, &[0; 4096]).is_ok() {}
+            }
+            turn(&io_loop);
+        }
+        let (other, peer) = stream();
+        send(&peer, [2; 100]);
+        run(&io_loop, async || {
+            assert_eq!(other.read_bytes(100).await.unwrap(), [2; 100]);
+        });
+    }
+}

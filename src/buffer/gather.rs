@@ -36,6 +36,14 @@ impl Gather {
         }
     }
 
+    /// Copies what is in buffers of a pool. Not while the kernel may read it.
+    pub(crate) fn give_back(&mut self) {
+        match self {
+            Gather::One(payload) => payload.give_back(),
+            Gather::Many(many) => many.payloads.iter_mut().for_each(Payload::give_back),
+        }
+    }
+
     /// Describes what is left after the first `sent` bytes.
     #[inline(always)]
     pub(crate) fn rest(&mut self, sent: usize) -> Rest<'_> {

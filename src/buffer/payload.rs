@@ -39,6 +39,13 @@ impl Payload {
         Payload(Bytes::Static(bytes))
     }
 
+    /// Copies the bytes, if they are in a buffer of a pool.
+    pub(crate) fn give_back(&mut self) {
+        if let Bytes::Piece(piece) = &mut self.0 {
+            piece.give_back();
+        }
+    }
+
     /// Adds a copy of `more` to the end, if this is memory of its own and has not grown large.
     pub(crate) fn append(&mut self, more: &[u8]) -> bool {
         match &mut self.0 {

@@ -114,10 +114,16 @@ impl Operations {
 
     pub(super) fn submit(
         &mut self,
-        operation: Operation,
+        mut operation: Operation,
         owner: Rc<dyn Owner>,
         ring: &mut Ring,
     ) -> OperationKey {
+        if let Operation::Send { data, .. } = &mut operation
+            && self.are_buffers_scarce()
+        {
+            // It waits for a peer, who may never receive.
+            data.give_back();
+        }
         self.stamp = self.stamp.next();
         let stamp = self.stamp;
         let slot = Slot { stamp, state: State::Armed, polling: false, operation, owner };

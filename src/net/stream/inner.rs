@@ -346,6 +346,7 @@ impl Owner for Inner {
 
     fn give_back(&self) {
         self.incoming.borrow_mut().give_back();
+        self.outgoing.borrow_mut().give_back();
     }
 
     fn keeps_buffers(&self) -> bool {

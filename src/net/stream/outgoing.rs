@@ -131,6 +131,11 @@ impl Outgoing {
         }
     }
 
+    /// Copies what waits to be sent, so that its buffers can be used.
+    pub(super) fn give_back(&mut self) {
+        self.next.iter_mut().chain(&mut self.rest).for_each(Payload::give_back);
+    }
+
     /// Where what has been written ends.
     pub(super) fn written(&self) -> u64 {
         self.written

@@ -64,6 +64,10 @@ impl Operations {
         }
     }
 
+    pub(super) fn are_buffers_scarce(&self) -> bool {
+        self.pools.iter().any(|buffers| buffers.pool.is_scarce())
+    }
+
     /// Has the streams copy what they keep, if some wait for a buffer. True if that was of use.
     ///
     /// A loop that is about to sleep has nobody left who would take it soon. One that never sleeps
