@@ -273,6 +273,27 @@ fn reads_that_nobody_polls_leave_the_buffers_to_others_on_a_loop_that_never_slee
 }
 
 #[test]
+fn a_loop_that_never_sleeps_asks_for_buffers_as_often_as_others_want_them() {
+    const TURNS: usize = 100;
+    let io_loop = loop_with(1, 4096);
+    let (holder, holders_peer) = stream();
+    let held = run(&io_loop, async || lent(&holder, &holders_peer, "held").await);
+    // Takes up the rest of the buffer, if it is shared, and waits for the next in vain.
+    let (given_up, peer) = stream();
+    send(&peer, [3; 4096]);
+    let mut read = Box::pin(given_up.read_bytes(4096));
+    assert!(poll_once(read.as_mut()).is_pending());
+    (0..TURNS).for_each(|_| turn(&io_loop));
+    drop(read);
+    drop((given_up, held));
+    turn(&io_loop);
+    let (stream, _peer, _hoard) = hoarded(&io_loop);
+    let task = io_loop.spawn(async move { stream.read_bytes(100).await });
+    (0..TURNS).for_each(|_| turn(&io_loop));
+    assert!(task.is_finished());
+}
+
+#[test]
 fn reads_that_nobody_polls_leave_the_buffers_to_others_on_a_loop_with_callbacks_to_run() {
     const TURNS: usize = 100;
     let io_loop = loop_with(1, 4096);

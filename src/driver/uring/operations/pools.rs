@@ -122,6 +122,9 @@ impl Operations {
     pub(super) fn park(&mut self, slot: u32, pool: PoolId) {
         self.buffers_exhausted += 1;
         self.slots[slot as usize].state = State::Parked;
+        if self.patience == 0 {
+            self.patience = PATIENCE;
+        }
         let pool = &mut self.pools[usize::from(pool.0)];
         pool.pool.exhausted();
         pool.parked.push_back(slot);
