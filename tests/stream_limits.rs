@@ -10,7 +10,7 @@ use std::net::Shutdown;
 use std::task::Poll;
 use std::time::Duration;
 use stream_support::{
-    noise, poll_and_drop, poll_once, read_all, refusal, run, send, settle, stream, tcp_stream,
+    noise, poll_and_drop, read_all, refusal, run, send, settle, stream, tcp_stream,
 };
 use support::new_loop;
 
@@ -125,26 +125,6 @@ fn above_the_mark_a_stream_stops_and_at_half_of_it_goes_on() {
     run(&io_loop, async || {
         assert_eq!(stream.read_until_close(usize::MAX).await.unwrap().len(), left);
     });
-}
-
-#[test]
-fn a_stream_whose_read_is_about_to_be_polled_stops_at_eight_times_the_mark() {
-    const MARK: usize = 10_000;
-    let io_loop = new_loop();
-    let (stream, peer) = stream();
-    stream.set_max_buffer_size(MARK);
-    let mut read = std::pin::pin!(stream.chunk());
-    assert!(poll_once(read.as_mut()).is_pending());
-    for _ in 0..20 {
-        send(&peer, [1; MARK]);
-        settle(&io_loop);
-    }
-    let Poll::Ready(piece) = poll_once(read.as_mut()) else { panic!("it has come") };
-    let mut received = piece.unwrap().unwrap().len();
-    while let Poll::Ready(piece) = poll_and_drop(stream.chunk()) {
-        received += piece.unwrap().unwrap().len();
-    }
-    assert_eq!(received, 8 * MARK);
 }
 
 #[test]

@@ -12,9 +12,6 @@ use std::task::Waker;
 /// Above this many bytes that nobody has read, a stream stops receiving.
 const HIGH_WATER: usize = 128 * 1024;
 
-/// Nor does one stop at once whose read has yet to take what there is, but at so many times as much.
-const AHEAD: usize = 8;
-
 /// When buffers are scarce, no more pieces than this wait for a read that is about to take them.
 const FEW: usize = 16;
 
@@ -63,9 +60,7 @@ impl Incoming {
         // One who waits for data takes it soon, and is to have it without a copy.
         let may_keep = !scarce || self.reader.is_some() || self.busy && self.queue.lent() < FEW;
         self.queue.push(chunk, may_keep);
-        // Of one who is about to be polled nobody knows yet how much is to be left.
-        let limit = if self.busy { self.limit().saturating_mul(AHEAD) } else { self.limit() };
-        let is_full = self.queue.len() >= limit && !self.stopping;
+        let is_full = self.queue.len() >= self.limit() && !self.stopping;
         self.full |= is_full;
         Receipt { waker: self.reader.take(), is_full }
     }
@@ -76,10 +71,8 @@ impl Incoming {
         let stopped = std::mem::take(&mut self.stopping);
         let cancelled = result == Err(Reason::CANCELLED);
         if stopped && cancelled {
-            if !self.busy {
-                // What waits from now on may have to wait for long.
-                self.queue.give_back();
-            }
+            // What has waited since may have to wait for long, and it is not found as easily any more.
+            self.queue.give_back();
             return true;
         }
         // Only a loop that closes cancels what nobody has asked to be stopped.

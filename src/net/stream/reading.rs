@@ -190,8 +190,7 @@ impl IoStream {
     /// Sets how many bytes may wait to be read before the stream stops receiving: 128 KiB by
     /// default, 1 at least. It goes on when half of them are read.
     ///
-    /// What is on its way at that moment still comes. A read that asks for more gets more, and while
-    /// one that was woken is yet to be polled, eight times as much may come.
+    /// What is on its way at that moment still comes. A read that asks for more gets more.
     pub fn set_max_buffer_size(&self, bytes: usize) {
         self.inner.incoming.borrow_mut().set_high_water(bytes);
     }
