@@ -58,6 +58,17 @@ pub(crate) enum Wait {
     Forever,
 }
 
+impl Wait {
+    /// No longer than until the monotonic clock reads `deadline`.
+    pub(crate) fn no_later_than(self, deadline: u64) -> Wait {
+        match self {
+            Wait::Poll => Wait::Poll,
+            Wait::Until(earlier) => Wait::Until(earlier.min(deadline)),
+            Wait::Forever => Wait::Until(deadline),
+        }
+    }
+}
+
 /// An fd that became, or still is, ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Readiness {

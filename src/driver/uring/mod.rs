@@ -43,6 +43,8 @@ const COLLECTS_PER_TURN: usize = 4;
 const BYTES_PER_TURN: usize = 256 * 1024;
 /// The same for completions that overflowed their queue, and come by the queueful.
 const OVERFLOWS_PER_TURN: usize = 64;
+/// How long a turn sleeps, in nanoseconds, while streams wait for buffers that may come back.
+const STARVED_WAIT: u64 = 5_000_000;
 /// As many as cancellations of 20,000 polls need on a kernel that runs 20 per enter.
 const FLUSH_ENTERS: usize = 1024;
 /// Closing waits no longer than this for the kernel. It never takes so long.
@@ -303,9 +305,14 @@ impl Driver for Uring {
         self.operations.arm(&mut self.ring);
         let is_due =
             self.polls.has_ready() || self.operations.is_due() || !batch.notices.is_empty();
-        let sleepy = wait != Wait::Poll;
-        let may_wait = !is_due && !self.operations.reclaim(sleepy) && sleepy;
-        let wait = if may_wait { wait } else { Wait::Poll };
+        let may_wait = !is_due && !self.operations.reclaim() && wait != Wait::Poll;
+        let wait = match may_wait {
+            true if self.operations.is_patient() => {
+                wait.no_later_than(sys::monotonic_now() + STARVED_WAIT)
+            }
+            true => wait,
+            false => Wait::Poll,
+        };
         if may_wait || !self.ring.is_quiet() {
             self.enter(wait)?;
         }

@@ -67,7 +67,7 @@ pub(super) struct Operations {
     hungry: bool,
     /// Those whose operation is over, and who keep buffers all the same.
     keepers: Vec<Weak<dyn Owner>>,
-    /// For so many turns that do not sleep, those who keep buffers may still be about to use them.
+    /// For so many turns, those who keep buffers may still be about to use them.
     patience: u8,
     /// Optional requests that this kernel has, as far as is known.
     features: Features,
@@ -234,10 +234,7 @@ impl Operations {
 
     /// True if nothing is to be armed, released, reclaimed or told.
     pub(super) fn is_quiet(&self) -> bool {
-        self.to_arm.is_empty()
-            && !self.is_due()
-            && !self.is_releasing()
-            && (self.patience == 0 || self.starved_pools().next().is_none())
+        self.to_arm.is_empty() && !self.is_due() && !self.is_releasing() && !self.is_patient()
     }
 
     /// True if a buffer has come back that somebody waits for.

@@ -68,18 +68,18 @@ impl Operations {
         self.pools.iter().any(|buffers| buffers.pool.is_scarce())
     }
 
-    /// Has the streams copy what they keep, if some wait for a buffer. True if that was of use.
+    /// Has the streams copy what they keep, if some have waited for a buffer for long enough. True if
+    /// that was of use.
     ///
-    /// A loop that is about to sleep has nobody left who would take it soon. One that never sleeps
-    /// is given a few turns.
+    /// Where buffers come back by themselves, nobody has to.
     #[inline]
-    pub(in crate::driver::uring) fn reclaim(&mut self, sleepy: bool) -> bool {
-        self.starved_pools().next().is_some() && self.reclaim_in_time(sleepy)
+    pub(in crate::driver::uring) fn reclaim(&mut self) -> bool {
+        self.starved_pools().next().is_some() && self.reclaim_in_time()
     }
 
     #[cold]
-    fn reclaim_in_time(&mut self, sleepy: bool) -> bool {
-        if sleepy || self.patience == 1 {
+    fn reclaim_in_time(&mut self) -> bool {
+        if self.patience == 1 {
             self.patience = 0;
             self.reclaim_all();
             return self.has_returns();
@@ -87,6 +87,11 @@ impl Operations {
         // After that nobody is given a buffer who could keep it, before one comes back.
         self.patience = self.patience.saturating_sub(1);
         false
+    }
+
+    /// Somebody waits for a buffer, and it is not known yet whether one comes back by itself.
+    pub(in crate::driver::uring) fn is_patient(&self) -> bool {
+        self.patience > 0 && self.starved_pools().next().is_some()
     }
 
     fn reclaim_all(&mut self) {
