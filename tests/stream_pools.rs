@@ -162,36 +162,23 @@ fn long_pieces_are_read_from_where_they_came_in_while_buffers_are_plenty() {
 
 #[test]
 fn reads_that_nobody_polls_leave_the_buffers_to_others() {
-    for count in [1, 2, 4] {
-        let io_loop = loop_with(count, 4096);
-        let hoarders: Vec<_> = (0..20).map(|_| stream()).collect();
-        let mut reads: Vec<_> =
-            hoarders.iter().map(|(hoarder, _)| Box::pin(hoarder.chunk())).collect();
-        for (read, (_, peer)) in reads.iter_mut().zip(&hoarders) {
-            assert!(poll_once(read.as_mut()).is_pending());
-            send(peer, [1; 4096]);
-        }
-        let (stream, peer) = stream();
-        send(&peer, [2; 100]);
-        run(&io_loop, async || {
-            assert_eq!(stream.read_bytes(100).await.unwrap(), [2; 100]);
-        });
-        for read in &mut reads {
-            let Poll::Ready(piece) = poll_once(read.as_mut()) else { panic!("it has come") };
-            assert_eq!(*piece.unwrap().unwrap(), [1; 4096]);
-        }
-    }
+    leave_the_buffers_to_others(|_hoarder| {});
 }
 
 #[test]
 fn streams_that_have_stopped_leave_the_buffers_to_others() {
+    leave_the_buffers_to_others(|hoarder| hoarder.set_max_buffer_size(1));
+}
+
+/// Reads that are woken and not polled, of streams that are prepared.
+fn leave_the_buffers_to_others(prepare: impl Fn(&IoStream)) {
     for count in [1, 2, 4] {
         let io_loop = loop_with(count, 4096);
         let hoarders: Vec<_> = (0..20).map(|_| stream()).collect();
         let mut reads: Vec<_> =
             hoarders.iter().map(|(hoarder, _)| Box::pin(hoarder.chunk())).collect();
         for (read, (hoarder, peer)) in reads.iter_mut().zip(&hoarders) {
-            hoarder.set_max_buffer_size(1);
+            prepare(hoarder);
             assert!(poll_once(read.as_mut()).is_pending());
             send(peer, [1; 4096]);
         }

@@ -121,7 +121,7 @@ impl Operations {
         if let Operation::Send { data, .. } = &mut operation
             && self.are_buffers_scarce()
         {
-            // It waits for a peer, who may never receive.
+            // It waits for a peer that may never receive.
             data.give_back();
         }
         self.stamp = self.stamp.next();
