@@ -69,6 +69,15 @@ impl Wait {
     }
 }
 
+/// How far [`Driver::flush`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    Whole,
+    /// Until so much data has come with it that its owners should be told: it is not to be more than
+    /// they have room for.
+    Part,
+}
+
 /// An fd that became, or still is, ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Readiness {
@@ -131,8 +140,8 @@ pub(crate) trait Driver {
 
     /// Makes the kernel let go of every removed poll and cancelled operation, and has it send and
     /// close what it is to, without blocking.
-    /// Outcomes that this brings go to `notices`.
-    fn flush(&mut self, notices: &mut VecDeque<Notice>) -> io::Result<()>;
+    /// Outcomes that this brings go to `notices`. False if it has ended early, as told.
+    fn flush(&mut self, extent: Flush, notices: &mut VecDeque<Notice>) -> io::Result<bool>;
 
     /// True if the last turn has found nothing, and one that does not wait would do nothing now.
     /// Costs no system call, and may be false for no reason.
@@ -156,6 +165,9 @@ pub(crate) trait Driver {
 
     /// Asks for an operation to end. Its last outcome tells when it has.
     fn cancel(&mut self, operation: OperationKey);
+
+    /// The same, in its own time: `flush` does not wait for it.
+    fn stop(&mut self, operation: OperationKey);
 
     /// A descriptor belongs to a stream from now on. Whatever had its number before does not concern it.
     fn adopt_descriptor(&mut self, fd: RawFd);

@@ -243,7 +243,7 @@ impl Core {
         }
         if self.unreleased.get() && (any_due || !self.callbacks.is_empty()) {
             // Peers of what the turn before has closed should not have to wait for them.
-            self.release()?;
+            self.release_in_part()?;
         }
         self.run_callbacks()?;
         if any_due {

@@ -17,7 +17,7 @@ mod token;
 
 use crate::buffer::PoolSize;
 use crate::driver::operation::{Notice, Operation, Owner, PoolId, QuickSend};
-use crate::driver::{Batch, Counters, Driver, OperationKey, Readiness, Wait};
+use crate::driver::{Batch, Counters, Driver, Flush, OperationKey, Readiness, Wait};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::handle::Shared;
@@ -164,15 +164,20 @@ impl Uring {
         self.operations.bytes_received >= BYTES_PER_TURN
     }
 
-    fn flush_cancellations(&mut self) -> io::Result<()> {
+    /// False if it has ended early, as told.
+    fn flush_cancellations(&mut self, extent: Flush) -> io::Result<bool> {
+        self.operations.bytes_received = 0;
         for _ in 0..FLUSH_ENTERS {
             if !self.is_releasing() {
                 break;
             }
+            if extent == Flush::Part && self.is_full() {
+                return Ok(false);
+            }
             self.operations.arm(&mut self.ring);
             self.enter(Wait::Poll)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn is_releasing(&self) -> bool {
@@ -245,9 +250,9 @@ impl Driver for Uring {
         self.is_releasing()
     }
 
-    fn flush(&mut self, notices: &mut VecDeque<Notice>) -> io::Result<()> {
+    fn flush(&mut self, extent: Flush, notices: &mut VecDeque<Notice>) -> io::Result<bool> {
         self.settled = false;
-        let flushed = self.flush_cancellations();
+        let flushed = self.flush_cancellations(extent);
         self.polls.forget_levels();
         self.operations.report(notices);
         flushed
@@ -277,6 +282,11 @@ impl Driver for Uring {
     fn cancel(&mut self, operation: OperationKey) {
         self.settled = false;
         self.operations.cancel(operation, &mut self.ring);
+    }
+
+    fn stop(&mut self, operation: OperationKey) {
+        self.settled = false;
+        self.operations.stop(operation, &mut self.ring);
     }
 
     fn adopt_descriptor(&mut self, fd: RawFd) {

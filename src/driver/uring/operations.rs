@@ -37,10 +37,18 @@ pub(super) const OPTIONAL: Features = Features::MULTISHOT_ACCEPT
 enum State {
     /// A request is in the kernel, or on its way.
     Armed,
-    /// As `Armed`, and so is its cancellation.
+    /// As `Armed`, and so is its cancellation, which nobody waits for.
+    Stopped,
+    /// As `Stopped`, but the file is to be let go of.
     Cancelled,
     /// Waits for a buffer.
     Parked,
+}
+
+impl State {
+    fn is_ending(self) -> bool {
+        matches!(self, State::Stopped | State::Cancelled)
+    }
 }
 
 struct Slot {
@@ -180,7 +188,7 @@ impl Operations {
         let mut to_arm = std::mem::take(&mut self.to_arm);
         for (slot, by) in to_arm.drain(..) {
             match self.slots[slot as usize].state {
-                State::Cancelled => self.end(slot, cancelled()),
+                State::Stopped | State::Cancelled => self.end(slot, cancelled()),
                 State::Armed | State::Parked => self.request(slot, by, ring),
             }
         }
@@ -195,16 +203,27 @@ impl Operations {
 
     /// Asks for an end. The outcome says when it has come.
     pub(super) fn cancel(&mut self, key: OperationKey, ring: &mut Ring) {
+        self.stop(key, ring);
+        if let Some(slot) = self.slots.get_mut(key.slot as usize)
+            && slot.stamp.bits() == key.generation
+            && slot.state == State::Stopped
+        {
+            slot.state = State::Cancelled;
+            self.cancelled += 1;
+        }
+    }
+
+    /// As `cancel`, but the file may stay pinned until the end has come by itself.
+    pub(super) fn stop(&mut self, key: OperationKey, ring: &mut Ring) {
         let Some(slot) = self.slots.get_mut(key.slot as usize) else { return };
         if slot.stamp.bits() != key.generation {
             return;
         }
         match slot.state {
-            State::Cancelled => {}
+            State::Stopped | State::Cancelled => {}
             State::Armed => {
                 // If the request is yet to be made, this finds nothing, and it is not made.
-                slot.state = State::Cancelled;
-                self.cancelled += 1;
+                slot.state = State::Stopped;
                 ring.push_cancel(Token::new(slot.stamp, key.slot));
             }
             State::Parked => {

@@ -47,6 +47,13 @@ impl Core {
         }
     }
 
+    /// Asks for an operation to end that may begin again: its file is not to be let go of.
+    pub(crate) fn stop(&self, operation: OperationKey) {
+        if let Ok(mut driver) = self.driver() {
+            driver.stop(operation);
+        }
+    }
+
     /// Has `sender` called before the loop waits, or stops.
     #[inline]
     pub(crate) fn send_later(&self, sender: Rc<dyn Sender>) -> Result<(), LoopError> {

@@ -1,6 +1,7 @@
 //! Removing handlers: they are dropped when the kernel has let go of their files.
 
 use super::Core;
+use crate::driver::Flush;
 use crate::handlers::{self, Handler};
 use std::io;
 use std::os::fd::RawFd;
@@ -25,27 +26,37 @@ impl Core {
         self.watch.drop_all(condemned.map(|(fd, handler)| (handler.origin(fd), handler)));
     }
 
-    fn flush(&self) -> io::Result<()> {
-        self.driver()?.flush(&mut self.batch.borrow_mut().notices)
+    fn flush(&self, extent: Flush) -> io::Result<bool> {
+        self.driver()?.flush(extent, &mut self.batch.borrow_mut().notices)
     }
 
     /// Makes the kernel let go of what was removed, and drops it; and so on with what that removes.
     pub(super) fn release(&self) -> io::Result<()> {
+        while !self.release_in_part()? {}
+        Ok(())
+    }
+
+    /// As `release`, but perhaps not all of it: false if much data has come meanwhile, which others
+    /// wait for.
+    pub(super) fn release_in_part(&self) -> io::Result<bool> {
+        // Nobody is told of data while a panic unwinds.
+        let extent = if std::thread::panicking() { Flush::Whole } else { Flush::Part };
         loop {
             self.send_all();
-            if self.driver()?.needs_flush() {
-                self.flush()?;
-            }
+            let is_done = !self.driver()?.needs_flush() || self.flush(extent)?;
             let flushed = !self.driver()?.needs_flush();
             if !std::thread::panicking() {
                 self.deliver();
+            }
+            if !is_done {
+                return Ok(false);
             }
             if self.has_condemned() {
                 self.drop_condemned();
             } else if self.outbox.borrow().is_empty() && (!flushed || !self.driver()?.needs_flush())
             {
                 self.unreleased.set(false);
-                return Ok(());
+                return Ok(true);
             }
         }
     }
@@ -55,7 +66,7 @@ impl Core {
     pub(super) fn release_condemned(&self) {
         if self.has_condemned() {
             // A loop that cannot do it says so at the end of the turn.
-            let _ = self.release();
+            let _ = self.release_in_part();
         }
     }
 
@@ -67,7 +78,7 @@ impl Core {
         let mut pinned = self.driver().is_ok_and(|mut driver| driver.remove_poll(fd));
         if pinned && !self.running.get() {
             // The file may be closed as soon as this returns, and no turn may ever follow.
-            pinned = self.flush().is_err();
+            pinned = self.flush(Flush::Whole).is_err();
         }
         let handler = self.handlers.borrow_mut().remove(fd)?;
         if pinned || handlers::is_running(&handler) {

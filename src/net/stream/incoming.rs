@@ -84,11 +84,10 @@ impl Incoming {
         self.receiving.is_some()
     }
 
-    /// The operation to cancel, if one is to be.
+    /// The operation to cancel, if there is one.
     pub(super) fn stop(&mut self) -> Option<OperationKey> {
-        let operation = self.receiving.filter(|_| !self.stopping)?;
-        self.stopping = true;
-        Some(operation)
+        self.stopping = self.receiving.is_some();
+        self.receiving
     }
 
     /// Nothing more comes. The first reason stays.

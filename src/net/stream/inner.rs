@@ -162,7 +162,16 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn stop_receiving(&self) {
+    /// What there is to read is enough, or is to come another way.
+    fn pause_receiving(&self) {
+        let operation = self.incoming.borrow_mut().stop();
+        if let (Some(operation), Ok(core)) = (operation, self.core()) {
+            core.stop(operation);
+        }
+    }
+
+    /// The descriptor is about to be closed.
+    fn stop_receiving(&self) {
         let operation = self.incoming.borrow_mut().stop();
         if let (Some(operation), Ok(core)) = (operation, self.core()) {
             core.cancel(operation);
@@ -173,7 +182,7 @@ impl Inner {
     pub(super) fn set_pool(&self, pool: PoolId) {
         if self.pool.replace(Some(pool)) != Some(pool) {
             // It goes on with the new one.
-            self.stop_receiving();
+            self.pause_receiving();
         }
     }
 
@@ -361,7 +370,7 @@ impl Owner for Inner {
 
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
-            Outcome::Full => self.stop_receiving(),
+            Outcome::Full => self.pause_receiving(),
             Outcome::ReceiveEnded(result) => self.receiving_ended(result),
             Outcome::Sent { data, sent, result } => {
                 drop(data);

@@ -96,7 +96,7 @@ impl Operations {
     fn finished(&mut self, slot: u32, result: i32) {
         let entry = &self.slots[slot as usize];
         let sequel = self.sequel(&entry.operation, -result);
-        if entry.state == State::Cancelled {
+        if entry.state.is_ending() {
             return self.end(
                 slot,
                 match sequel {
@@ -145,7 +145,7 @@ impl Operations {
 
     /// The poll of an operation has fired, or failed.
     fn polled(&mut self, slot: u32, result: i32) {
-        if self.slots[slot as usize].state == State::Cancelled {
+        if self.slots[slot as usize].state.is_ending() {
             return self.end(slot, cancelled());
         }
         match -result {
