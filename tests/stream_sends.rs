@@ -109,11 +109,31 @@ fn what_cannot_be_sent_at_once_is_sent_when_there_is_room() {
 }
 
 #[test]
+fn much_that_was_sent_is_let_go_of_without_waiting_for_other_news() {
+    let io_loop = new_loop();
+    let streams: Vec<_> = (0..8).map(|_| stream()).collect();
+    let data: Arc<[u8]> = vec![1; 64 * 1024].into();
+    for (stream, _peer) in &streams {
+        stream.write(data.clone()).queued().unwrap();
+    }
+    let handle = io_loop.handle();
+    let watcher = std::thread::spawn(move || {
+        while Arc::strong_count(&data) > 1 {
+            std::thread::yield_now();
+        }
+        handle.stop();
+    });
+    io_loop.start().unwrap();
+    watcher.join().unwrap();
+}
+
+#[test]
 fn a_buffered_write_waits_only_for_what_is_beyond_its_bound() {
+    const BOUND: usize = 256 * 1024;
     let io_loop = new_loop();
     let (stream, peer) = stream();
     // Nothing has been sent: the loop has not turned.
-    let mut write = std::pin::pin!(stream.write(vec![0; 64 * 1024]).buffered());
+    let mut write = std::pin::pin!(stream.write(vec![0; BOUND]).buffered());
     assert!(poll_once(write.as_mut()).is_ready());
     let mut write = std::pin::pin!(stream.write("x").buffered());
     assert!(poll_once(write.as_mut()).is_pending());
@@ -121,7 +141,7 @@ fn a_buffered_write_waits_only_for_what_is_beyond_its_bound() {
     run(&io_loop, async || write.await.unwrap());
     drop(stream);
     settle(&io_loop);
-    assert_eq!(reader.join().unwrap(), 64 * 1024 + 1);
+    assert_eq!(reader.join().unwrap(), BOUND + 1);
 }
 
 /// Segments that a socket has received, from `tcp_info`.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// What may wait to be sent when a buffered write is done.
-const BUFFERED: u64 = 64 * 1024;
+const BUFFERED: u64 = 256 * 1024;
 
 /// Waits until the kernel has taken what was written. What was written is sent in any case.
 ///
@@ -36,7 +36,7 @@ impl Write {
         Write { inner, target, refused, ticket: None }
     }
 
-    /// Waits only if much is yet to be sent: until that is no more than 64 KiB.
+    /// Waits only if much is yet to be sent: until that is no more than 256 KiB.
     ///
     /// To be told that the kernel has taken the data, the loop has to ask at once. Without that, it
     /// asks when it has something else to ask, which saves a server that answers requests a system

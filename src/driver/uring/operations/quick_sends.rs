@@ -15,9 +15,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
-/// More than this many bytes are not sent silently: until the loop hears of something else, they
-/// would take up memory.
-const LONGEST: usize = 64 * 1024;
+/// More than this many bytes are not sent silently, one by one or together: until the loop hears of
+/// something else, they would take up memory.
+const LONGEST: usize = 256 * 1024;
 /// What they take.
 const NEEDED: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
 
@@ -27,6 +27,8 @@ pub(in crate::driver::uring) struct QuickSends {
     stamp: Stamp,
     /// Somebody waits for one of them to be over.
     awaited: bool,
+    /// Of all of them.
+    bytes: usize,
     longest: usize,
 }
 
@@ -40,7 +42,7 @@ impl QuickSends {
     pub(super) fn new(features: Features) -> QuickSends {
         let longest = if features.contains(NEEDED) { LONGEST } else { 0 };
         let stamp = Stamp::first(Kind::QuickSend);
-        QuickSends { sends: Vec::new(), stamp, awaited: false, longest }
+        QuickSends { sends: Vec::new(), stamp, awaited: false, bytes: 0, longest }
     }
 
     pub(in crate::driver::uring) fn longest(&self) -> usize {
@@ -66,7 +68,8 @@ impl QuickSends {
         ring: &mut Ring,
     ) {
         debug_assert!(send.length <= self.longest);
-        self.awaited |= send.awaited;
+        self.bytes += send.length;
+        self.awaited |= send.awaited || self.bytes > LONGEST;
         let registered = files.holds(send.stream, ring);
         // There are fewer than descriptors.
         let token = Token::new(self.stamp, self.sends.len() as u32);
@@ -100,6 +103,7 @@ impl QuickSends {
         }
         self.stamp = self.stamp.next();
         self.awaited = false;
+        self.bytes = 0;
     }
 
     /// All of them are over, but completions have been dropped: without one, a send may have sent
