@@ -64,7 +64,7 @@ pub struct Metrics {
     pub completion_overflows: u64,
     /// Submissions tried again because the kernel had no memory, or no room, for them.
     pub submit_retries: u64,
-    /// Times a stream found its pool of buffers empty, and waited for one.
+    /// Times a stream found all buffers of its pool in use, and waited for one.
     pub buffers_exhausted: u64,
     /// Times a listener paused because the process or the system was out of descriptors or memory.
     /// Connections then wait in the kernel's backlog.

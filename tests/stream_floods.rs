@@ -13,7 +13,7 @@ use support::new_loop;
 
 /// More than the kernel serves in one system call.
 const STREAMS: usize = 300;
-const FLOOD: [u8; 64 * 1024] = [7; 64 * 1024];
+const FLOOD: usize = 64 * 1024;
 
 /// Streams that wait for data, and their peers.
 fn waiting_streams(io_loop: &IoLoop) -> Vec<(IoStream, UnixStream)> {
@@ -32,7 +32,7 @@ fn a_turn_does_not_receive_for_all_others_before_it_closes_a_stream() {
     let (dropped, _peer) = waiting_streams(&io_loop).remove(0);
     let mut flooded = waiting_streams(&io_loop);
     for (_, peer) in &mut flooded {
-        peer.write_all(&FLOOD).unwrap();
+        peer.write_all(&vec![7; FLOOD]).unwrap();
     }
     let enters = Rc::new(Cell::new(0));
     io_loop.add_callback({

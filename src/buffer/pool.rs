@@ -6,9 +6,13 @@ use crate::handle::Shared;
 use std::io;
 use std::sync::Arc;
 
-/// A ring has so many bytes of incremental buffers at first: what a processor's second-level cache
-/// holds.
-const USUAL: usize = 1024 * 1024;
+/// There are no more bytes of incremental buffers in a ring than this. What has been received is then
+/// still in the processor's second-level cache when it is used, and sent on, whereas the kernel would
+/// fill a dozen buffers before anybody gets to see them.
+const IN_RING: usize = 256 * 1024;
+
+/// The mean length of pieces is that of about so many.
+const RECENT: i32 = 8;
 
 /// How large a pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +58,10 @@ pub(crate) struct Pool {
     /// Those not in the ring.
     free: Vec<u16>,
     in_ring: usize,
-    /// There are no more than so many in the ring, because those used last are the ones in the
-    /// processor's cache.
-    usual: usize,
+    /// There are no more than so many in the ring.
+    most_in_ring: usize,
+    /// The mean length of what was received lately.
+    typical_piece: u32,
     /// How much of each buffer in the ring has been filled.
     filled: Box<[u32]>,
     kind: Kind,
@@ -77,8 +82,8 @@ impl Pool {
     ) -> io::Result<Pool> {
         let memory = Memory::new(size.buffer_size, size.count, shared)?;
         let count = usize::from(size.count);
-        let usual = match kind {
-            Kind::Incremental => (USUAL / size.buffer_size).clamp(1, count),
+        let most_in_ring = match kind {
+            Kind::Incremental => (IN_RING / size.buffer_size).clamp(1, count),
             Kind::Whole => count,
             Kind::List => 0,
         };
@@ -87,7 +92,8 @@ impl Pool {
             ring: None,
             free: (0..size.count).rev().collect(),
             in_ring: 0,
-            usual,
+            most_in_ring,
+            typical_piece: size.buffer_size as u32,
             filled: Box::default(),
             kind,
             count,
@@ -117,6 +123,18 @@ impl Pool {
         self.in_ring + self.free.len()
     }
 
+    /// How many pieces there is room for now, as long as they have been lately.
+    pub(crate) fn room(&self) -> usize {
+        match self.kind {
+            Kind::Incremental => {
+                let piece = self.typical_piece.max(1) as usize;
+                // Rounded, as the mean is only nearly one.
+                self.in_ring * ((self.memory.buffer_size() + piece / 2) / piece).max(1)
+            }
+            Kind::Whole | Kind::List => self.available(),
+        }
+    }
+
     /// More than half of the buffers are lent.
     pub(crate) fn is_scarce(&self) -> bool {
         2 * self.available() < self.count
@@ -127,7 +145,7 @@ impl Pool {
     pub(crate) fn replenish(&mut self) {
         let free = &mut self.free;
         self.memory.collect(|buffer| free.push(buffer));
-        if self.in_ring < self.usual && !self.free.is_empty() {
+        if self.in_ring < self.most_in_ring && !self.free.is_empty() {
             self.provide();
         }
     }
@@ -135,8 +153,10 @@ impl Pool {
     /// Fills the ring up.
     #[inline(never)]
     fn provide(&mut self) {
-        let Pool { memory, ring: Some(ring), free, in_ring, usual, .. } = self else { return };
-        while *in_ring < *usual
+        let Pool { memory, ring: Some(ring), free, in_ring, most_in_ring, .. } = self else {
+            return;
+        };
+        while *in_ring < *most_in_ring
             && let Some(buffer) = free.pop()
         {
             memory.lend(buffer);
@@ -144,11 +164,6 @@ impl Pool {
             *in_ring += 1;
         }
         ring.publish();
-    }
-
-    /// The kernel has found no buffer in the ring: it is to have more of them.
-    pub(crate) fn exhausted(&mut self) {
-        self.usual = (self.usual + 1).min(self.count);
     }
 
     /// Sees to it that the loop does not sleep over a buffer that comes back. False if one has
@@ -176,6 +191,9 @@ impl Pool {
     /// this flag.
     #[inline]
     pub(crate) unsafe fn filled(&mut self, buffer: u16, length: usize, is_more: bool) -> Chunk {
+        // It wraps around on the way to a smaller one.
+        let change = (length as u32).wrapping_sub(self.typical_piece) as i32 / RECENT;
+        self.typical_piece = self.typical_piece.wrapping_add_signed(change);
         let filled = &mut self.filled[usize::from(buffer)];
         let start = *filled as usize;
         let piece = start..start + length;

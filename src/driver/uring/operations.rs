@@ -37,6 +37,8 @@ pub(super) const OPTIONAL: Features = Features::MULTISHOT_ACCEPT
 enum State {
     /// A request is in the kernel, or on its way.
     Armed,
+    /// As `Armed`. It has waited for a buffer, and may find that there is none for it.
+    Fed,
     /// As `Armed`, and so is its cancellation, which nobody waits for.
     Stopped,
     /// As `Stopped`, but the file is to be let go of.
@@ -144,7 +146,7 @@ impl Operations {
     fn request(&mut self, slot: u32, by: By, ring: &mut Ring) {
         let is_native = by == By::Request && self.is_native(slot);
         let entry = &mut self.slots[slot as usize];
-        entry.state = State::Armed;
+        entry.state = if entry.state == State::Parked { State::Fed } else { State::Armed };
         entry.polling = !is_native;
         let request = match is_native {
             true => requests::native(&mut entry.operation, self.features),
@@ -189,7 +191,7 @@ impl Operations {
         for (slot, by) in to_arm.drain(..) {
             match self.slots[slot as usize].state {
                 State::Stopped | State::Cancelled => self.end(slot, cancelled()),
-                State::Armed | State::Parked => self.request(slot, by, ring),
+                State::Armed | State::Fed | State::Parked => self.request(slot, by, ring),
             }
         }
         self.to_arm = to_arm;
@@ -221,7 +223,7 @@ impl Operations {
         }
         match slot.state {
             State::Stopped | State::Cancelled => {}
-            State::Armed => {
+            State::Armed | State::Fed => {
                 // If the request is yet to be made, this finds nothing, and it is not made.
                 slot.state = State::Stopped;
                 ring.push_cancel(Token::new(slot.stamp, key.slot));

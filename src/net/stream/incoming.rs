@@ -71,8 +71,6 @@ impl Incoming {
         let stopped = std::mem::take(&mut self.stopping);
         let cancelled = result == Err(Reason::CANCELLED);
         if stopped && cancelled {
-            // What has waited since may have to wait for long, and it is not found as easily any more.
-            self.queue.give_back();
             return true;
         }
         // Only a loop that closes cancels what nobody has asked to be stopped.

@@ -55,7 +55,11 @@ impl Operations {
             // SAFETY: the buffer is this completion's, which is taken in once.
             let chunk = unsafe { pool.filled(buffer, length, is_more) };
             if result > 0 {
-                hand_over(chunk, pool.is_scarce(), &slots[slot as usize].owner, notices);
+                let Slot { state, owner, .. } = &mut slots[slot as usize];
+                if *state == State::Fed {
+                    *state = State::Armed;
+                }
+                hand_over(chunk, pool.is_scarce(), owner, notices);
             }
         }
         if completion.has_more() {

@@ -21,6 +21,8 @@ pub(super) struct BufferPool {
     pub(super) pool: Pool,
     /// Those that found it empty, in order.
     pub(super) parked: VecDeque<u32>,
+    /// So many of them have found it empty again.
+    again: usize,
 }
 
 impl Operations {
@@ -49,7 +51,7 @@ impl Operations {
                 made => break made?,
             }
         };
-        self.pools.push(BufferPool { pool, parked: VecDeque::new() });
+        self.pools.push(BufferPool { pool, parked: VecDeque::new(), again: 0 });
         Ok(PoolId(id))
     }
 
@@ -125,14 +127,15 @@ impl Operations {
     }
 
     pub(super) fn park(&mut self, slot: u32, pool: PoolId) {
-        self.buffers_exhausted += 1;
-        self.slots[slot as usize].state = State::Parked;
+        let entry = &mut self.slots[slot as usize];
+        let has_waited = entry.state == State::Fed;
+        entry.state = State::Parked;
         if self.patience == 0 {
             self.patience = PATIENCE;
         }
-        let pool = &mut self.pools[usize::from(pool.0)];
-        pool.pool.exhausted();
-        pool.parked.push_back(slot);
+        let buffers = &mut self.pools[usize::from(pool.0)];
+        self.buffers_exhausted += u64::from(buffers.pool.available() == 0);
+        buffers.park(slot, has_waited);
     }
 }
 
@@ -146,12 +149,26 @@ impl BufferPool {
         }
     }
 
-    /// Lets as many go on as there are buffers. Who goes on may find that it does not need one.
+    /// One that `has_waited` is before those that have not been let go on since.
+    fn park(&mut self, slot: u32, has_waited: bool) {
+        if has_waited {
+            // Some may have been cancelled meanwhile.
+            let place = self.again.min(self.parked.len());
+            self.parked.insert(place, slot);
+            self.again = place + 1;
+        } else {
+            self.parked.push_back(slot);
+        }
+    }
+
+    /// Lets as many go on as there is room for. Who goes on may find that there is not, or that it
+    /// does not need any.
     #[cold]
     fn unpark(&mut self, to_arm: &mut Vec<(u32, By)>) {
         loop {
-            let fed = self.pool.available().min(self.parked.len());
+            let fed = self.pool.room().min(self.parked.len());
             to_arm.extend(self.parked.drain(..fed).map(|slot| (slot, By::Request)));
+            self.again = 0;
             if fed > 0 || self.pool.wait_for_returns() {
                 return;
             }
