@@ -12,10 +12,10 @@ pub(crate) const GROUP: u16 = 0;
 
 /// As large as a long message.
 const SIZE: usize = 1 << 16;
-/// At first, they are as large as a second-level cache.
-const USUAL: u16 = 16;
-/// No more than this, however many are missing.
-const COUNT: u16 = 64;
+/// No more than this are in the ring: what was received is to be in the cache when it is sent.
+const IN_RING: u16 = 4;
+/// All there are.
+const COUNT: u16 = 128;
 
 /// The kernel goes on in a buffer where the last reception has ended (`IOU_PBUF_RING_INC`).
 const INCREMENTAL: u16 = 2;
@@ -27,9 +27,11 @@ pub(crate) struct Buffers {
     memory: *mut u8,
     tail: u16,
     used: [Use; COUNT as usize],
-    returned: bool,
-    /// So many are in use, the first ones.
-    count: u16,
+    /// Not in the ring, and nothing is in them.
+    free: Vec<u16>,
+    in_ring: u16,
+    /// The mean length of what was received lately.
+    typical: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -60,22 +62,18 @@ impl Buffers {
             submitter.register_buf_ring_with_flags(entries as u64, COUNT, GROUP, INCREMENTAL)?;
         }
         let used = [Use::default(); COUNT as usize];
-        let mut buffers = Buffers { entries, memory, tail: 0, used, returned: false, count: 0 };
-        (0..USUAL).for_each(|_| buffers.grow());
+        let free = (0..COUNT).rev().collect();
+        let mut buffers =
+            Buffers { entries, memory, tail: 0, used, free, in_ring: 0, typical: SIZE };
+        buffers.publish();
         Ok(buffers)
-    }
-
-    /// Uses one more, if there is one.
-    pub(crate) fn grow(&mut self) {
-        if self.count < COUNT {
-            self.give_back(self.count);
-            self.count += 1;
-        }
     }
 
     /// What a reception of some bytes has put into a buffer. `more`: it was not the last into it.
     #[inline]
     pub(crate) fn received(&mut self, buffer: u16, length: usize, more: bool) -> Piece {
+        self.typical = (7 * self.typical + length) / 8;
+        self.in_ring -= u16::from(!more);
         let used = &mut self.used[usize::from(buffer)];
         let start = self.memory.wrapping_add(usize::from(buffer) * SIZE + used.offset);
         used.offset += length;
@@ -102,11 +100,11 @@ impl Buffers {
         used.held -= 1;
         if used.full && used.held == 0 {
             *used = Use::default();
-            self.give_back(piece.buffer);
+            self.free.push(piece.buffer);
         }
     }
 
-    fn give_back(&mut self, buffer: u16) {
+    fn push(&mut self, buffer: u16) {
         let place = usize::from(self.tail % COUNT);
         let memory = self.memory.wrapping_add(usize::from(buffer) * SIZE);
         // SAFETY: the place is inside the ring, and the kernel has taken what was there.
@@ -115,21 +113,31 @@ impl Buffers {
         entry.set_len(SIZE as u32);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
-        self.returned = true;
+        self.in_ring += 1;
     }
 
-    /// Lets the kernel have what was given back. False if that was nothing.
+    /// Lets the kernel have what is free, as far as it is to.
     #[inline]
-    pub(crate) fn publish(&mut self) -> bool {
-        if !self.returned {
-            return false;
+    pub(crate) fn publish(&mut self) {
+        if self.in_ring == IN_RING || self.free.is_empty() {
+            return;
+        }
+        while self.in_ring < IN_RING
+            && let Some(buffer) = self.free.pop()
+        {
+            self.push(buffer);
         }
         // SAFETY: the tail is part of the entries, is aligned, and is the kernel's to read.
         unsafe {
             let tail = BufRingEntry::tail(self.entries).cast::<AtomicU16>();
             (*tail).store(self.tail, Ordering::Release);
         }
-        std::mem::take(&mut self.returned)
+    }
+
+    /// How many receptions there is room for, if they are as long as those of late.
+    pub(crate) fn room(&self) -> usize {
+        let typical = self.typical.max(1);
+        usize::from(self.in_ring) * ((SIZE + typical / 2) / typical).max(1)
     }
 }
 

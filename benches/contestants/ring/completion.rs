@@ -13,6 +13,7 @@ use crate::harness::{Contestant, Workload};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, Fixed};
 use io_uring::{cqueue, opcode};
+use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
@@ -76,7 +77,7 @@ impl Contestant for Completion {
             to_send: Vec::new(),
             sending: Vec::new(),
             unfinished: false,
-            starved: Vec::new(),
+            starved: VecDeque::new(),
         };
         server.accept()?;
         loop {
@@ -109,17 +110,19 @@ struct Server {
     /// One of them has more to send, or is to be closed then.
     unfinished: bool,
     /// Connections that found no buffer to receive into.
-    starved: Vec<u32>,
+    starved: VecDeque<u32>,
 }
 
 impl Server {
     fn turn(&mut self) -> io::Result<()> {
         self.send()?;
-        if self.buffers.publish() {
+        self.buffers.publish();
+        if !self.starved.is_empty() {
             self.feed()?;
         }
         // The end of a silent send wakes nobody up, so whoever waits for one must not sleep.
-        let hungry = !self.starved.is_empty() && !self.sending.is_empty();
+        let may_go_on = !self.sending.is_empty() || self.buffers.room() > 0;
+        let hungry = !self.starved.is_empty() && may_go_on;
         match std::mem::take(&mut self.unfinished) || hungry {
             true => self.ring.submit_and_poll()?,
             false => self.ring.submit_and_wait()?,
@@ -208,19 +211,19 @@ impl Server {
             }
             _ if result == -libc::ENOBUFS => {
                 self.connections[index as usize].receiving = true;
-                self.starved.push(index);
-                self.buffers.grow();
+                self.starved.push_back(index);
                 Ok(())
             }
             _ => self.close_if_done(index),
         }
     }
 
-    /// Receives again into buffers that have been given back.
+    /// Has those receive again, in order, who find room now.
     fn feed(&mut self) -> io::Result<()> {
-        let mut starved = std::mem::take(&mut self.starved);
-        starved.drain(..).try_for_each(|index| self.receive(index))?;
-        self.starved = starved;
+        for _ in 0..self.buffers.room() {
+            let Some(index) = self.starved.pop_front() else { break };
+            self.receive(index)?;
+        }
         Ok(())
     }
 

@@ -51,21 +51,24 @@ impl Outgoing {
     /// until they are released.
     #[inline]
     pub(crate) fn send_at_once(&mut self, fd: Fd, flags: i32) -> Entry {
+        self.send(fd, AT_ONCE | flags)
+    }
+
+    /// Sends, however long it takes. As above.
+    pub(crate) fn send_patiently(&mut self, fd: Fd) -> Entry {
+        self.send(fd, WHOLE)
+    }
+
+    #[inline]
+    fn send(&mut self, fd: Fd, flags: i32) -> Entry {
         self.under_way = self.pieces.len().min(GATHERED);
-        let flags = AT_ONCE | flags;
         match &self.pieces[..self.under_way] {
-            [piece] => send(fd, piece, flags),
+            [piece] => opcode::Send::new(fd, piece.start, piece.length as u32).flags(flags).build(),
             several => {
                 let header = self.header.get_or_insert_with(|| Box::new(Header::new()));
                 opcode::SendMsg::new(fd, header.fill(several)).flags(flags as u32).build()
             }
         }
-    }
-
-    /// Sends a piece, however long it takes.
-    pub(crate) fn send_patiently(&mut self, fd: Fd) -> Entry {
-        self.under_way = 1;
-        send(fd, &self.pieces[0], WHOLE)
     }
 
     /// Everything under way has been sent.
@@ -99,10 +102,6 @@ impl Outgoing {
         self.under_way = self.pieces.len();
         self.sent(buffers);
     }
-}
-
-fn send(fd: Fd, piece: &Piece, flags: i32) -> Entry {
-    opcode::Send::new(fd, piece.start, piece.length as u32).flags(flags).build()
 }
 
 /// The header of a message of several pieces.
