@@ -1,9 +1,8 @@
 //! [`Chunk`], a piece of received data.
 
-use super::Memory;
+use super::memory::Share;
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::sync::Arc;
 
 /// A piece of received data, where the kernel has put it: nothing is copied.
 ///
@@ -11,23 +10,22 @@ use std::sync::Arc;
 /// whichever thread, also after its stream or its loop is gone. As long as it is held, its pool is
 /// one buffer short; to keep data for long, copy it (`chunk.to_vec()`).
 pub struct Chunk {
-    memory: Arc<Memory>,
-    buffer: u16,
+    share: Share,
     start: u32,
     end: u32,
 }
 
 impl Chunk {
-    /// A piece of a buffer, for which that was lent.
+    /// A piece of a buffer, from its beginning on.
     ///
     /// # Safety
     ///
     /// The piece is lent to nobody else, the kernel included, and has been written to.
-    pub(super) unsafe fn new(memory: Arc<Memory>, buffer: u16, piece: Range<usize>) -> Chunk {
-        assert!(memory.has(buffer), "buffer {buffer} is not of this pool");
-        let fits = piece.start <= piece.end && piece.end <= memory.buffer_size();
+    #[inline]
+    pub(super) unsafe fn new(share: Share, piece: Range<usize>) -> Chunk {
+        let fits = piece.start <= piece.end && piece.end <= share.memory().buffer_size();
         assert!(fits, "a piece of data is longer than its buffer");
-        Chunk { memory, buffer, start: piece.start as u32, end: piece.end as u32 }
+        Chunk { share, start: piece.start as u32, end: piece.end as u32 }
     }
 
     /// Forgets the first `count` bytes, or all if there are fewer.
@@ -46,8 +44,8 @@ impl Deref for Chunk {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let address = self.memory.address(self.buffer).wrapping_add(self.start as usize);
-        // SAFETY: the buffer is in the mapping, which `memory` keeps; from `start` to `end` it is this
+        let address = self.share.address().wrapping_add(self.start as usize);
+        // SAFETY: the buffer is in the mapping, which `share` keeps; from `start` to `end` it is this
         // chunk's alone until that is dropped, and has been written to (`new` has checked the one,
         // and was promised the others); every method keeps to the piece that `new` was given.
         unsafe { std::slice::from_raw_parts(address, (self.end - self.start) as usize) }
@@ -57,12 +55,6 @@ impl Deref for Chunk {
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         self
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.memory.give_back(self.buffer);
     }
 }
 

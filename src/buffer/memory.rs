@@ -7,12 +7,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// What the kernel counts for, as long as it may fill more of a buffer: more than there are pieces.
+const KERNEL: u32 = 1 << 31;
+
 /// Lent out to [`Chunk`](super::Chunk)s, on whichever thread, and to the kernel. It goes when the
-/// last of them has let go of it.
+/// last chunk has let go of it.
 pub(crate) struct Memory {
     mapping: Mapping,
     buffer_size: usize,
-    /// How many pieces of each buffer are lent. To the kernel, it is lent as a whole.
+    /// How many pieces of each buffer are lent. While the kernel has it, `KERNEL` without those
+    /// that have come back: which pieces were lent is counted by the pool until then.
     lent: Box<[AtomicU32]>,
     returns: Returns,
     shared: Arc<Shared>,
@@ -45,18 +49,51 @@ impl Memory {
         self.mapping.address().wrapping_add(usize::from(buffer) * self.buffer_size)
     }
 
-    /// Lends a buffer, or another piece of one that is lent.
-    #[inline]
-    pub(super) fn lend(&self, buffer: u16) {
-        self.lent[usize::from(buffer)].fetch_add(1, Ordering::Relaxed);
+    /// Lends a free buffer to the kernel.
+    pub(super) fn lend_to_kernel(&self, buffer: u16) {
+        self.lent[usize::from(buffer)].store(KERNEL, Ordering::Relaxed);
     }
 
-    /// Takes a buffer back, or a piece of one. On any thread.
+    /// Lends a free buffer in one piece.
+    pub(super) fn lend(self: &Arc<Memory>, buffer: u16) -> Share {
+        self.lent[usize::from(buffer)].store(1, Ordering::Relaxed);
+        self.share(buffer, true)
+    }
+
+    /// Lends a piece of a buffer that the kernel has, perhaps the first since the kernel got it.
     #[inline]
-    pub(super) fn give_back(&self, buffer: u16) {
+    pub(super) fn share(self: &Arc<Memory>, buffer: u16, is_first: bool) -> Share {
+        if is_first {
+            // One reference for all pieces, which whoever is the last to come back gives up.
+            std::mem::forget(self.clone());
+        }
+        Share { memory: Arc::as_ptr(self), buffer }
+    }
+
+    /// The kernel lets go of a buffer, of which so many pieces have been lent meanwhile: one at
+    /// least.
+    pub(super) fn take_from_kernel(self: &Arc<Memory>, buffer: u16, pieces: u32) {
+        if self.take_back(buffer, KERNEL - pieces) {
+            // SAFETY: `share` has left a reference, which is given up by the last one alone.
+            unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+        }
+    }
+
+    /// True if that was the last of what was lent of a buffer.
+    #[inline]
+    fn take_back(&self, buffer: u16, count: u32) -> bool {
         // Whoever lends it next has done so after what its holders did with it.
-        let is_last = self.lent[usize::from(buffer)].fetch_sub(1, Ordering::AcqRel) == 1;
-        if is_last && self.returns.give_back(buffer) {
+        let before = self.lent[usize::from(buffer)].fetch_sub(count, Ordering::AcqRel);
+        let is_last = before == count;
+        if is_last {
+            self.came_back(buffer);
+        }
+        is_last
+    }
+
+    #[inline(never)]
+    fn came_back(&self, buffer: u16) {
+        if self.returns.give_back(buffer) {
             self.shared.alarm.notify();
         }
     }
@@ -86,5 +123,44 @@ impl Memory {
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Memory").field("buffer_size", &self.buffer_size).finish_non_exhaustive()
+    }
+}
+
+/// A piece of a buffer, which comes back when this is dropped, on any thread. The memory is there
+/// until then.
+pub(super) struct Share {
+    /// Of an `Arc`.
+    memory: *const Memory,
+    buffer: u16,
+}
+
+// SAFETY: it stands for a reference to memory that is `Send` and `Sync`, with a number.
+unsafe impl Send for Share where Arc<Memory>: Send {}
+// SAFETY: as above.
+unsafe impl Sync for Share where Arc<Memory>: Sync {}
+
+impl Share {
+    #[inline]
+    pub(super) fn memory(&self) -> &Memory {
+        // SAFETY: `Memory::share` has left a reference for this buffer, which is given up when the
+        // last share of it is dropped: not before this one.
+        unsafe { &*self.memory }
+    }
+
+    /// Where its buffer begins.
+    #[inline]
+    pub(super) fn address(&self) -> *mut u8 {
+        self.memory().address(self.buffer)
+    }
+}
+
+impl Drop for Share {
+    #[inline]
+    fn drop(&mut self) {
+        if self.memory().take_back(self.buffer, 1) {
+            // SAFETY: `Memory::share` has left a reference, which is given up by the last share
+            // alone. This one does not use it any more.
+            unsafe { Arc::decrement_strong_count(self.memory) };
+        }
     }
 }

@@ -62,10 +62,16 @@ pub(crate) struct Pool {
     most_in_ring: usize,
     /// The mean length of what was received lately.
     typical_piece: u32,
-    /// How much of each buffer in the ring has been filled.
-    filled: Box<[u32]>,
+    /// What the kernel has done with each buffer in the ring.
+    filled: Box<[Filled]>,
     kind: Kind,
     count: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Filled {
+    bytes: u32,
+    pieces: u32,
 }
 
 impl Pool {
@@ -102,7 +108,7 @@ impl Pool {
             let ring = BufferRing::new(size.count)?;
             register(&ring)?;
             pool.ring = Some(ring);
-            pool.filled = (0..size.count).map(|_| 0).collect();
+            pool.filled = (0..size.count).map(|_| Filled::default()).collect();
             pool.provide();
         }
         Ok(pool)
@@ -159,7 +165,7 @@ impl Pool {
         while *in_ring < *most_in_ring
             && let Some(buffer) = free.pop()
         {
-            memory.lend(buffer);
+            memory.lend_to_kernel(buffer);
             ring.push(buffer, memory.address(buffer), memory.buffer_size());
             *in_ring += 1;
         }
@@ -195,20 +201,18 @@ impl Pool {
         let change = (length as u32).wrapping_sub(self.typical_piece) as i32 / RECENT;
         self.typical_piece = self.typical_piece.wrapping_add_signed(change);
         let filled = &mut self.filled[usize::from(buffer)];
-        let start = *filled as usize;
-        let piece = start..start + length;
-        if is_more {
-            *filled += length as u32;
-            self.memory.lend(buffer);
-        } else {
-            // What was lent to the kernel is lent to the chunk from now on.
-            *filled = 0;
+        let start = filled.bytes as usize;
+        filled.bytes += length as u32;
+        filled.pieces += 1;
+        let share = self.memory.share(buffer, filled.pieces == 1);
+        if !is_more {
+            self.memory.take_from_kernel(buffer, filled.pieces);
+            *filled = Filled::default();
             self.in_ring -= 1;
         }
         // SAFETY: the kernel does not touch again what it has filled, before the buffer is pushed
-        // again, which is after this chunk has given it back: the buffer was lent for it. What was
-        // filled before is other chunks'.
-        unsafe { Chunk::new(self.memory.clone(), buffer, piece) }
+        // again, which is after this share has come back. What was filled before is other chunks'.
+        unsafe { Chunk::new(share, start..start + length) }
     }
 
     /// Lets `fill` write to a free buffer and say how much it wrote. Without a ring only.
@@ -225,10 +229,10 @@ impl Pool {
         };
         match fill(slice) {
             Ok(length) => {
-                self.memory.lend(buffer);
+                let share = self.memory.lend(buffer);
                 // SAFETY: it has just left the free list, and all of it was written to at least
                 // once.
-                Some(Ok(unsafe { Chunk::new(self.memory.clone(), buffer, 0..length) }))
+                Some(Ok(unsafe { Chunk::new(share, 0..length) }))
             }
             Err(error) => {
                 self.free.push(buffer);
@@ -240,5 +244,112 @@ impl Pool {
     /// Never frees the memory, of which the kernel may not have let go.
     pub(crate) fn leak(self) {
         std::mem::forget(self);
+    }
+}
+
+/// The kernel has let go of everything.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for (buffer, filled) in (0..).zip(&self.filled) {
+            if filled.pieces > 0 {
+                self.memory.take_from_kernel(buffer, filled.pieces);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fork::ForkGuard;
+    use std::sync::Weak;
+
+    const COUNT: u16 = 4;
+    const SIZE: usize = 100;
+
+    /// A pool whose kernel is the test.
+    fn pool() -> (Pool, Weak<Memory>) {
+        let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
+        let size = PoolSize { buffer_size: SIZE, count: COUNT };
+        let pool = Pool::new(size, Kind::Incremental, shared, |_| Ok(())).unwrap();
+        let memory = Arc::downgrade(&pool.memory);
+        (pool, memory)
+    }
+
+    fn piece(pool: &mut Pool, buffer: u16, is_more: bool) -> Chunk {
+        // SAFETY: no kernel knows of the buffers, which are zeroed, and long enough for what the
+        // tests take of them.
+        unsafe { pool.filled(buffer, 10, is_more) }
+    }
+
+    fn lent(pool: &mut Pool) -> usize {
+        pool.replenish();
+        usize::from(COUNT) - pool.available()
+    }
+
+    #[test]
+    fn a_buffer_comes_back_when_all_have_let_go_of_it_in_any_order() {
+        let (mut pool, memory) = pool();
+        let first = piece(&mut pool, 0, true);
+        drop(piece(&mut pool, 0, true));
+        assert_eq!(lent(&mut pool), 0, "the kernel has it still");
+        let last = piece(&mut pool, 0, false);
+        assert_eq!(lent(&mut pool), 1);
+        drop(last);
+        assert_eq!(lent(&mut pool), 1);
+        drop(first);
+        assert_eq!(lent(&mut pool), 0);
+        drop(piece(&mut pool, 1, true));
+        drop(piece(&mut pool, 1, false));
+        assert_eq!(lent(&mut pool), 0);
+        drop(pool);
+        assert_eq!(memory.strong_count(), 0);
+    }
+
+    #[test]
+    fn memory_goes_with_the_last_piece_or_with_the_pool() {
+        let (mut pool, memory) = pool();
+        let unfinished = [piece(&mut pool, 0, true), piece(&mut pool, 0, true)];
+        let finished = piece(&mut pool, 1, false);
+        // All pieces of this one have come back, and the kernel would fill more of it.
+        drop(piece(&mut pool, 2, true));
+        drop(pool);
+        assert_eq!(memory.strong_count(), 2);
+        assert_eq!(*finished, [0; 10]);
+        drop(finished);
+        assert_eq!(memory.strong_count(), 1);
+        drop(unfinished);
+        assert_eq!(memory.strong_count(), 0);
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_buffers_and_memory_are_accounted_for() {
+        for seed in 0..100 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut pool, memory) = pool();
+            let mut used = [0; COUNT as usize];
+            let mut held: Vec<(u16, Chunk)> = Vec::new();
+            for _ in 0..200 {
+                let buffer = random.u16(..COUNT);
+                let is_lent = |held: &[(u16, Chunk)]| held.iter().any(|(held, _)| *held == buffer);
+                let place = usize::from(buffer);
+                if random.bool() && !held.is_empty() {
+                    held.swap_remove(random.usize(..held.len()));
+                } else if used[place] > 0 || !is_lent(&held) {
+                    used[place] += 1;
+                    let is_more = used[place] < 9 && random.u8(..4) > 0;
+                    held.push((buffer, piece(&mut pool, buffer, is_more)));
+                    used[place] *= usize::from(is_more);
+                }
+                let out = (0..COUNT).filter(|buffer| {
+                    used[usize::from(*buffer)] == 0 && held.iter().any(|(held, _)| held == buffer)
+                });
+                assert_eq!(lent(&mut pool), out.count(), "seed {seed}");
+            }
+            drop(pool);
+            assert_eq!(memory.strong_count() == 0, held.is_empty(), "seed {seed}");
+            drop(held);
+            assert_eq!(memory.strong_count(), 0, "seed {seed}");
+        }
     }
 }
