@@ -3,13 +3,15 @@
 mod stream_support;
 mod support;
 
-use ringloop::{IoLoop, IoStream};
+use ringloop::{IoLoop, IoStream, Panics};
 use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
-use stream_support::{poll_and_drop, run, settle, stream};
-use support::new_loop;
+use std::time::Duration;
+use stream_support::{poll_and_drop, poll_once, run, send, settle, stream};
+use support::{new_loop, turn, watchdog};
 
 /// More than the kernel serves in one system call.
 const STREAMS: usize = 300;
@@ -69,4 +71,79 @@ fn a_stream_that_has_received_too_much_costs_no_system_call_of_its_own() {
     let (turns, enters) = (after.turns - before.turns, after.enters - before.enters);
     assert!(enters <= turns + 10, "{enters} system calls in {turns} turns");
     assert!(turns >= PIECES, "it has not stopped after each piece");
+}
+
+/// Streams whose readers keep up, and whose peers always have more to send.
+struct Floods(Vec<UnixStream>);
+
+impl Floods {
+    fn new(io_loop: &IoLoop, count: usize, mark: usize) -> Floods {
+        let peers = (0..count).map(|_| {
+            let (stream, peer) = stream();
+            stream.set_max_buffer_size(mark);
+            peer.set_nonblocking(true).unwrap();
+            io_loop.spawn(async move { while let Ok(Some(_)) = stream.chunk().await {} });
+            peer
+        });
+        let floods = Floods(peers.collect());
+        (0..20).for_each(|_| floods.turn(io_loop, Duration::ZERO));
+        floods
+    }
+
+    fn turn(&self, io_loop: &IoLoop, wait: Duration) {
+        for mut peer in &self.0 {
+            while peer.write(&[7; 16 * 1024]).is_ok() {}
+        }
+        io_loop.turn(Some(wait)).unwrap();
+    }
+
+    /// How many turns a stream waits for its data.
+    fn turns_until_served(&self, io_loop: &IoLoop, victim: IoStream) -> usize {
+        const ENOUGH: usize = 1000;
+        let read = io_loop.spawn(async move { victim.chunk().await.unwrap().is_some() });
+        let mut turns = 0;
+        while !read.is_finished() && turns < ENOUGH {
+            self.turn(io_loop, Duration::from_millis(1));
+            turns += 1;
+        }
+        turns
+    }
+}
+
+#[test]
+fn a_stream_among_floods_waits_no_longer_than_each_of_them() {
+    for (count, size) in [(1, 4096), (4, 65536), (128, 65536), (16, 1 << 20)] {
+        for floods in [1, 4, 20] {
+            for mark in [1, size, 128 * 1024] {
+                watchdog();
+                let io_loop = IoLoop::builder().panics(Panics::Propagate).buffers(count, size);
+                let io_loop = io_loop.build().unwrap();
+                let flooding = Floods::new(&io_loop, floods, mark);
+                let (victim, peer) = stream();
+                send(&peer, "ping");
+                let turns = flooding.turns_until_served(&io_loop, victim);
+                let context = format!("{count} x {size}, {floods} floods, mark {mark}");
+                assert!(turns <= 2 * floods + 10, "{turns} turns: {context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_busy_pool_does_not_keep_the_streams_of_another_waiting() {
+    let io_loop = new_loop();
+    let pool = io_loop.add_buffers(1, 64).unwrap();
+    let (keeper, keepers_peer) = stream();
+    keeper.set_buffers(pool).unwrap();
+    // It is woken, and never polled again.
+    let mut read = pin!(keeper.chunk());
+    assert!(poll_once(read.as_mut()).is_pending());
+    send(&keepers_peer, [1; 64]);
+    turn(&io_loop);
+    let flooding = Floods::new(&io_loop, 8, 128 * 1024);
+    let (starved, peer) = stream();
+    starved.set_buffers(pool).unwrap();
+    send(&peer, [2; 64]);
+    let turns = flooding.turns_until_served(&io_loop, starved);
+    assert!(turns <= 20, "{turns} turns");
 }

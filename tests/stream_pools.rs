@@ -5,7 +5,7 @@ mod support;
 
 use ringloop::{Chunk, IoLoop, IoStream, KernelFeatures, Panics, Payload};
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
@@ -427,6 +427,28 @@ fn streams_that_wait_for_a_buffer_are_served_in_order_also_if_they_find_none_aga
     peers.iter().for_each(|peer| send(peer, [2; 4096]));
     turn_until(&io_loop, || served.borrow().len() == STREAMS);
     assert_eq!(*served.borrow(), (0..STREAMS).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stream_that_waits_for_a_buffer_is_closed_when_it_is_dropped() {
+    for inside in [false, true] {
+        let io_loop = loop_with(1, 4);
+        let (holder, holders_peer) = stream();
+        let _held = run(&io_loop, async || lent(&holder, &holders_peer, "held").await);
+        let (waiting, mut peer) = stream();
+        send(&peer, "data");
+        assert!(poll_and_drop(waiting.chunk()).is_pending());
+        settle(&io_loop);
+        assert!(io_loop.metrics().buffers_exhausted > 0);
+        match inside {
+            false => drop(waiting),
+            true => run(&io_loop, async || drop(waiting)),
+        }
+        // Without another turn.
+        peer.set_nonblocking(true).unwrap();
+        let end = peer.read(&mut [0; 1]).map_err(|error| error.kind());
+        assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "{inside}: {end:?}");
+    }
 }
 
 #[test]

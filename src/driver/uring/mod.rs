@@ -247,7 +247,8 @@ impl Driver for Uring {
     }
 
     fn needs_flush(&self) -> bool {
-        self.is_releasing()
+        // What has ended on the spot is let go of when that is told.
+        self.is_releasing() || self.operations.has_notices()
     }
 
     fn flush(&mut self, extent: Flush, notices: &mut VecDeque<Notice>) -> io::Result<bool> {
@@ -315,7 +316,8 @@ impl Driver for Uring {
         self.operations.arm(&mut self.ring);
         let is_due =
             self.polls.has_ready() || self.operations.is_due() || !batch.notices.is_empty();
-        let may_wait = !is_due && !self.operations.reclaim() && wait != Wait::Poll;
+        self.operations.reclaim();
+        let may_wait = !is_due && !self.operations.has_returns() && wait != Wait::Poll;
         let wait = match may_wait {
             true if self.operations.is_patient() => {
                 wait.no_later_than(sys::monotonic_now() + STARVED_WAIT)

@@ -73,12 +73,8 @@ pub(super) struct Operations {
     notices: VecDeque<Notice>,
     cancelled: usize,
     pub(super) quick_sends: QuickSends,
-    /// There are buffers, and operations that wait for one.
-    hungry: bool,
     /// Those whose operation is over, and who keep buffers all the same.
     keepers: Vec<Weak<dyn Owner>>,
-    /// For so many turns, those who keep buffers may still be about to use them.
-    patience: u8,
     /// Optional requests that this kernel has, as far as is known.
     features: Features,
     pub(super) buffers_exhausted: u64,
@@ -108,9 +104,7 @@ impl Operations {
             notices: VecDeque::new(),
             cancelled: 0,
             quick_sends: QuickSends::new(features),
-            hungry: false,
             keepers: Vec::new(),
-            patience: pools::PATIENCE,
             features: features & OPTIONAL,
             buffers_exhausted: 0,
             bytes_received: 0,
@@ -138,7 +132,10 @@ impl Operations {
         let stamp = self.stamp;
         let slot = Slot { stamp, state: State::Armed, polling: false, operation, owner };
         let slot = self.slots.insert(slot) as u32;
-        self.request(slot, By::Request, ring);
+        match self.queue_for(slot) {
+            Some(pool) => self.park(slot, pool),
+            None => self.request(slot, By::Request, ring),
+        }
         OperationKey { slot, generation: stamp.bits() }
     }
 
@@ -172,15 +169,12 @@ impl Operations {
     /// Makes the requests that are due, and gives buffers that came back to those that wait.
     #[inline]
     pub(super) fn arm(&mut self, ring: &mut Ring) {
-        self.hungry = false;
         let due = self.to_arm.len();
         for pool in &mut self.pools {
             pool.replenish(&mut self.to_arm);
-            self.hungry |= pool.is_hungry();
         }
-        if self.to_arm.len() > due {
-            self.patience = pools::PATIENCE;
-        }
+        // Those that have waited are before those that had a buffer in the last turn.
+        self.to_arm.rotate_left(due);
         if !self.to_arm.is_empty() {
             self.request_all(ring);
         }
@@ -229,9 +223,7 @@ impl Operations {
                 ring.push_cancel(Token::new(slot.stamp, key.slot));
             }
             State::Parked => {
-                for pool in &mut self.pools {
-                    pool.parked.retain(|&parked| parked != key.slot);
-                }
+                self.unpark(key.slot);
                 self.end(key.slot, cancelled());
             }
         }
@@ -253,6 +245,11 @@ impl Operations {
         self.slots.is_empty() && self.quick_sends.is_empty()
     }
 
+    /// There is something to tell.
+    pub(super) fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
     /// True if nothing is to be armed, released, reclaimed or told.
     pub(super) fn is_quiet(&self) -> bool {
         self.to_arm.is_empty() && !self.is_due() && !self.is_releasing() && !self.is_patient()
@@ -268,21 +265,15 @@ impl Operations {
         self.starved_pools().for_each(|buffers| buffers.pool.stop_waiting());
     }
 
-    /// Those that somebody waits for.
-    fn starved_pools(&self) -> impl Iterator<Item = &BufferPool> {
-        self.pools.iter().filter(|buffers| !buffers.parked.is_empty())
-    }
-
     /// The next turn is due at once.
     pub(super) fn is_due(&self) -> bool {
-        self.hungry || !self.notices.is_empty() || self.is_quick_send_awaited()
+        self.is_hungry() || self.has_notices() || self.is_quick_send_awaited()
     }
 
     /// Nobody would hear of the end of a quick send, and somebody waits for it, or for the buffer
     /// that it keeps.
     fn is_quick_send_awaited(&self) -> bool {
-        !self.quick_sends.is_empty()
-            && (self.quick_sends.are_awaited() || self.starved_pools().next().is_some())
+        !self.quick_sends.is_empty() && (self.quick_sends.are_awaited() || self.is_starved())
     }
 
     /// Ends the quick sends. Only after an enter that has taken in all requests, and all completions

@@ -2,7 +2,7 @@
 
 use super::{By, Operations, State};
 use crate::buffer::{BufferRing, Kind, Pool, PoolSize};
-use crate::driver::operation::{Owner, PoolId};
+use crate::driver::operation::{Operation, Owner, PoolId, StreamKind};
 use crate::driver::uring::ring::Ring;
 use crate::features::KernelFeatures as Features;
 use crate::handle::Shared;
@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 /// Two turns take what has come, and give its buffer back; twice as many are allowed.
-pub(super) const PATIENCE: u8 = 4;
+const PATIENCE: u8 = 4;
 
 /// Fewer are not looked through for those that are gone.
 const FEW_KEEPERS: usize = 64;
@@ -21,8 +21,11 @@ pub(super) struct BufferPool {
     pub(super) pool: Pool,
     /// Those that found it empty, in order.
     pub(super) parked: VecDeque<u32>,
-    /// So many of them have found it empty again.
+    /// So many of them, the first ones, have found it empty again.
     again: usize,
+    /// While some wait and it is empty, those who keep buffers may still be about to use them, for so
+    /// many turns.
+    patience: u8,
 }
 
 impl Operations {
@@ -51,7 +54,7 @@ impl Operations {
                 made => break made?,
             }
         };
-        self.pools.push(BufferPool { pool, parked: VecDeque::new(), again: 0 });
+        self.pools.push(BufferPool { pool, parked: VecDeque::new(), again: 0, patience: PATIENCE });
         Ok(PoolId(id))
     }
 
@@ -70,30 +73,43 @@ impl Operations {
         self.pools.iter().any(|buffers| buffers.pool.is_scarce())
     }
 
-    /// Has the streams copy what they keep, if some have waited for a buffer for long enough. True if
-    /// that was of use.
+    /// Has the streams copy what they keep, if some have waited for a buffer for long enough. Once a
+    /// turn.
     ///
     /// Where buffers come back by themselves, nobody has to.
     #[inline]
-    pub(in crate::driver::uring) fn reclaim(&mut self) -> bool {
-        self.starved_pools().next().is_some() && self.reclaim_in_time()
+    pub(in crate::driver::uring) fn reclaim(&mut self) {
+        if self.is_starved() {
+            self.reclaim_in_time();
+        }
     }
 
     #[cold]
-    fn reclaim_in_time(&mut self) -> bool {
-        if self.patience == 1 {
-            self.patience = 0;
+    fn reclaim_in_time(&mut self) {
+        let impatient = self.pools.iter_mut().filter_map(BufferPool::lose_patience);
+        if impatient.count() > 0 {
             self.reclaim_all();
-            return self.has_returns();
         }
-        // After that nobody is given a buffer who could keep it, before one comes back.
-        self.patience = self.patience.saturating_sub(1);
-        false
     }
 
     /// Somebody waits for a buffer, and it is not known yet whether one comes back by itself.
     pub(in crate::driver::uring) fn is_patient(&self) -> bool {
-        self.patience > 0 && self.starved_pools().next().is_some()
+        self.starved_pools().any(|buffers| buffers.patience > 0)
+    }
+
+    /// There are buffers, and operations that wait for one.
+    pub(super) fn is_hungry(&self) -> bool {
+        self.pools.iter().any(BufferPool::is_hungry)
+    }
+
+    /// There are operations that wait for a buffer, and none.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved_pools().next().is_some()
+    }
+
+    /// Those that somebody waits for, and that are empty.
+    pub(super) fn starved_pools(&self) -> impl Iterator<Item = &BufferPool> {
+        self.pools.iter().filter(|buffers| buffers.is_starved())
     }
 
     fn reclaim_all(&mut self) {
@@ -124,18 +140,34 @@ impl Operations {
         // One that stops and goes on has come here more than once.
         self.keepers.sort_unstable_by_key(|keeper| keeper.as_ptr().addr());
         self.keepers.dedup_by_key(|keeper| keeper.as_ptr().addr());
+        // The next time is not to come before as many again.
+        self.keepers.reserve(self.keepers.len());
+    }
+
+    /// The pool that others wait for, who are to have its buffers before this slot.
+    pub(super) fn queue_for(&self, slot: u32) -> Option<PoolId> {
+        match self.slots[slot as usize].operation {
+            Operation::Receive { kind: StreamKind::PipeWriter, .. } => None,
+            Operation::Receive { pool, .. } => {
+                let is_waited_for = !self.pools[usize::from(pool.0)].parked.is_empty();
+                is_waited_for.then_some(pool)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn park(&mut self, slot: u32, pool: PoolId) {
         let entry = &mut self.slots[slot as usize];
         let has_waited = entry.state == State::Fed;
         entry.state = State::Parked;
-        if self.patience == 0 {
-            self.patience = PATIENCE;
-        }
         let buffers = &mut self.pools[usize::from(pool.0)];
         self.buffers_exhausted += u64::from(buffers.pool.available() == 0);
         buffers.park(slot, has_waited);
+    }
+
+    /// The slot waits no more.
+    pub(super) fn unpark(&mut self, slot: u32) {
+        self.pools.iter_mut().for_each(|buffers| buffers.forget(slot));
     }
 }
 
@@ -145,31 +177,43 @@ impl BufferPool {
     pub(super) fn replenish(&mut self, to_arm: &mut Vec<(u32, By)>) {
         self.pool.replenish();
         if !self.parked.is_empty() {
-            self.unpark(to_arm);
+            self.feed(to_arm);
         }
     }
 
     /// One that `has_waited` is before those that have not been let go on since.
     fn park(&mut self, slot: u32, has_waited: bool) {
+        if self.patience == 0 {
+            self.patience = PATIENCE;
+        }
         if has_waited {
-            // Some may have been cancelled meanwhile.
-            let place = self.again.min(self.parked.len());
-            self.parked.insert(place, slot);
-            self.again = place + 1;
+            self.parked.insert(self.again, slot);
+            self.again += 1;
         } else {
             self.parked.push_back(slot);
+        }
+    }
+
+    fn forget(&mut self, slot: u32) {
+        if let Some(place) = self.parked.iter().position(|&parked| parked == slot) {
+            self.parked.remove(place);
+            self.again -= usize::from(place < self.again);
         }
     }
 
     /// Lets as many go on as there is room for. Who goes on may find that there is not, or that it
     /// does not need any.
     #[cold]
-    fn unpark(&mut self, to_arm: &mut Vec<(u32, By)>) {
+    fn feed(&mut self, to_arm: &mut Vec<(u32, By)>) {
         loop {
             let fed = self.pool.room().min(self.parked.len());
-            to_arm.extend(self.parked.drain(..fed).map(|slot| (slot, By::Request)));
-            self.again = 0;
-            if fed > 0 || self.pool.wait_for_returns() {
+            if fed > 0 {
+                to_arm.extend(self.parked.drain(..fed).map(|slot| (slot, By::Request)));
+                self.again = 0;
+                self.patience = PATIENCE;
+                return;
+            }
+            if self.pool.wait_for_returns() {
                 return;
             }
             self.pool.replenish();
@@ -177,7 +221,49 @@ impl BufferPool {
     }
 
     /// Some wait, and there are buffers: those who went on before them may not need them.
-    pub(super) fn is_hungry(&self) -> bool {
+    fn is_hungry(&self) -> bool {
         !self.parked.is_empty() && self.pool.available() > 0
+    }
+
+    /// Some wait, and there is none.
+    fn is_starved(&self) -> bool {
+        !self.parked.is_empty() && self.pool.available() == 0
+    }
+
+    /// Some have waited for another turn, if nothing is returned, or the last one that they are to.
+    /// After that nobody is given a buffer who could keep it, before one comes back.
+    fn lose_patience(&mut self) -> Option<()> {
+        if !self.is_starved() || self.patience == 0 {
+            return None;
+        }
+        self.patience -= 1;
+        (self.patience == 0).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fork::ForkGuard;
+
+    #[test]
+    fn those_that_find_none_again_keep_their_places_whoever_leaves() {
+        let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
+        let size = PoolSize { buffer_size: 1, count: 1 };
+        let pool = Pool::new(size, Kind::List, shared, |_| Ok(())).unwrap();
+        let mut buffers =
+            BufferPool { pool, parked: VecDeque::new(), again: 0, patience: PATIENCE };
+        [10, 11].into_iter().for_each(|slot| buffers.park(slot, false));
+        [1, 2].into_iter().for_each(|slot| buffers.park(slot, true));
+        buffers.forget(1);
+        buffers.forget(10);
+        buffers.park(3, true);
+        buffers.park(12, false);
+        assert_eq!(buffers.parked, [2, 3, 11, 12]);
+        let mut to_arm = Vec::new();
+        buffers.replenish(&mut to_arm);
+        assert_eq!(to_arm, [(2, By::Request)]);
+        buffers.park(2, true);
+        assert_eq!(buffers.parked, [2, 3, 11, 12]);
     }
 }
