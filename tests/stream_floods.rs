@@ -111,7 +111,9 @@ impl Floods {
 }
 
 #[test]
-fn a_stream_among_floods_waits_no_longer_than_each_of_them() {
+fn a_stream_among_floods_is_served_when_each_of_them_has_had_its_visit() {
+    /// In turns, and one for whoever waits.
+    const VISIT: usize = 8 + 1;
     for (count, size) in [(1, 4096), (4, 65536), (128, 65536), (16, 1 << 20)] {
         for floods in [1, 4, 20] {
             for mark in [1, size, 128 * 1024] {
@@ -123,7 +125,7 @@ fn a_stream_among_floods_waits_no_longer_than_each_of_them() {
                 send(&peer, "ping");
                 let turns = flooding.turns_until_served(&io_loop, victim);
                 let context = format!("{count} x {size}, {floods} floods, mark {mark}");
-                assert!(turns <= 2 * floods + 10, "{turns} turns: {context}");
+                assert!(turns <= VISIT * (floods + 2), "{turns} turns: {context}");
             }
         }
     }

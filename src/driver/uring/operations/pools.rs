@@ -14,6 +14,10 @@ use std::sync::Arc;
 /// Two turns take what has come, and give its buffer back; twice as many are allowed.
 const PATIENCE: u8 = 4;
 
+/// For so many turns, streams that have just been served may go on before those that wait: all that
+/// they need is in the processor's cache.
+const LONGEST_VISIT: u8 = 8;
+
 /// Fewer are not looked through for those that are gone.
 const FEW_KEEPERS: usize = 64;
 
@@ -23,6 +27,8 @@ pub(super) struct BufferPool {
     pub(super) parked: VecDeque<u32>,
     /// So many of them, the first ones, have found it empty again.
     again: usize,
+    /// For so many turns, others may have gone on before those that wait.
+    visit: u8,
     /// While some wait and it is empty, those who keep buffers may still be about to use them, for so
     /// many turns.
     patience: u8,
@@ -54,7 +60,13 @@ impl Operations {
                 made => break made?,
             }
         };
-        self.pools.push(BufferPool { pool, parked: VecDeque::new(), again: 0, patience: PATIENCE });
+        self.pools.push(BufferPool {
+            pool,
+            parked: VecDeque::new(),
+            again: 0,
+            visit: 0,
+            patience: PATIENCE,
+        });
         Ok(PoolId(id))
     }
 
@@ -144,13 +156,12 @@ impl Operations {
         self.keepers.reserve(self.keepers.len());
     }
 
-    /// The pool that others wait for, who are to have its buffers before this slot.
+    /// The pool that others wait for, whose turn it is before this slot's.
     pub(super) fn queue_for(&self, slot: u32) -> Option<PoolId> {
         match self.slots[slot as usize].operation {
             Operation::Receive { kind: StreamKind::PipeWriter, .. } => None,
             Operation::Receive { pool, .. } => {
-                let is_waited_for = !self.pools[usize::from(pool.0)].parked.is_empty();
-                is_waited_for.then_some(pool)
+                Some(pool).filter(|pool| self.pools[usize::from(pool.0)].is_visit_over())
             }
             _ => None,
         }
@@ -211,6 +222,7 @@ impl BufferPool {
                 to_arm.extend(self.parked.drain(..fed).map(|slot| (slot, By::Request)));
                 self.again = 0;
                 self.patience = PATIENCE;
+                self.visit = (self.visit + 1) % (LONGEST_VISIT + 1);
                 return;
             }
             if self.pool.wait_for_returns() {
@@ -218,6 +230,11 @@ impl BufferPool {
             }
             self.pool.replenish();
         }
+    }
+
+    /// Some wait, and nobody is to go on before them.
+    fn is_visit_over(&self) -> bool {
+        !self.parked.is_empty() && self.visit == LONGEST_VISIT
     }
 
     /// Some wait, and there are buffers: those who went on before them may not need them.
@@ -252,7 +269,7 @@ mod tests {
         let size = PoolSize { buffer_size: 1, count: 1 };
         let pool = Pool::new(size, Kind::List, shared, |_| Ok(())).unwrap();
         let mut buffers =
-            BufferPool { pool, parked: VecDeque::new(), again: 0, patience: PATIENCE };
+            BufferPool { pool, parked: VecDeque::new(), again: 0, visit: 0, patience: PATIENCE };
         [10, 11].into_iter().for_each(|slot| buffers.park(slot, false));
         [1, 2].into_iter().for_each(|slot| buffers.park(slot, true));
         buffers.forget(1);
