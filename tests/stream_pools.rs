@@ -452,6 +452,48 @@ fn a_stream_that_waits_for_a_buffer_is_closed_when_it_is_dropped() {
 }
 
 #[test]
+fn what_is_written_to_a_peer_that_does_not_receive_leaves_its_buffer_to_those_who_wait_for_long() {
+    for vectored in [false, true] {
+        let io_loop = loop_with(1, 4);
+        let (holder, holders_peer) = stream();
+        let held = run(&io_loop, async || lent(&holder, &holders_peer, "held").await);
+        let (blocked, _peer) = stream();
+        blocked.write(vec![0; 4 << 20]).queued().unwrap();
+        let (waiting, peer) = stream();
+        send(&peer, "data");
+        let read = io_loop.spawn(async move { waiting.chunk().await.unwrap().is_some() });
+        // Nobody is asked for buffers any more after that.
+        (0..50).for_each(|_| turn(&io_loop));
+        assert!(!read.is_finished());
+        match vectored {
+            false => blocked.write(held).queued().unwrap(),
+            true => blocked.write_vectored([held]).queued().unwrap(),
+        }
+        turn_until(&io_loop, || read.is_finished());
+    }
+}
+
+#[cfg(feature = "futures-io")]
+#[test]
+fn what_is_put_back_leaves_its_buffer_to_those_who_wait_for_long() {
+    use futures::io::AsyncBufReadExt;
+
+    let io_loop = loop_with(1, 4);
+    let (mut shown, showns_peer) = stream();
+    send(&showns_peer, "data");
+    run(&io_loop, async || assert_eq!(shown.fill_buf().await.unwrap(), b"data"));
+    let (waiting, peer) = stream();
+    send(&peer, "next");
+    let read = io_loop.spawn(async move { waiting.chunk().await.unwrap().is_some() });
+    (0..50).for_each(|_| turn(&io_loop));
+    assert!(!read.is_finished());
+    // What it was shown is put back, and some of it stays there.
+    let Poll::Ready(bytes) = poll_and_drop(shown.read_bytes(1)) else { panic!("it has come") };
+    assert_eq!(bytes.unwrap(), b"d");
+    turn_until(&io_loop, || read.is_finished());
+}
+
+#[test]
 fn an_empty_pool_concerns_its_own_streams_alone() {
     let io_loop = loop_with(1, 4);
     let other = io_loop.add_buffers(1, 4).unwrap();

@@ -154,6 +154,10 @@ pub(crate) trait Driver {
     /// Makes a pool of buffers to receive into, of the usual size if there is none given.
     fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId>;
 
+    /// More than half of the buffers of a pool are in use: whoever may have to wait for long is not to
+    /// keep any.
+    fn are_buffers_scarce(&self) -> bool;
+
     /// How much a send that does not wait may take at most: nothing, if there are none.
     fn longest_quick_send(&self) -> usize;
 

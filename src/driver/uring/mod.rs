@@ -264,6 +264,10 @@ impl Driver for Uring {
         self.operations.add_pool(size, shared, &mut self.ring)
     }
 
+    fn are_buffers_scarce(&self) -> bool {
+        self.operations.are_buffers_scarce()
+    }
+
     fn longest_quick_send(&self) -> usize {
         self.operations.quick_sends.longest()
     }

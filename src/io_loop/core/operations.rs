@@ -143,6 +143,10 @@ impl Core {
         Ok(pool)
     }
 
+    pub(crate) fn are_buffers_scarce(&self) -> bool {
+        self.driver().is_ok_and(|driver| driver.are_buffers_scarce())
+    }
+
     /// # Errors
     ///
     /// If there is no memory for it, or there are too many.

@@ -25,7 +25,8 @@ impl Polled {
     pub(super) fn put_back(&self, inner: &Inner) {
         let piece = self.piece.take();
         if let Some(piece) = piece {
-            inner.incoming.borrow_mut().unread(piece);
+            let scarce = inner.are_buffers_scarce();
+            inner.incoming.borrow_mut().unread(piece, scarce);
         }
     }
 

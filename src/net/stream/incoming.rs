@@ -230,9 +230,9 @@ impl Incoming {
 
     /// Puts back what is left of a piece.
     #[cfg(feature = "futures-io")]
-    pub(super) fn unread(&mut self, mut piece: Piece) {
-        if self.receiving.is_none() {
-            // Nobody would find it any more when buffers are missing.
+    pub(super) fn unread(&mut self, mut piece: Piece, scarce: bool) {
+        if scarce || self.receiving.is_none() {
+            // Nobody would look for it any more when buffers are missing.
             piece.give_back();
         }
         self.queue.unpop(piece);

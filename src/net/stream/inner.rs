@@ -76,6 +76,12 @@ impl Inner {
         drop(before);
     }
 
+    /// Whoever may have to wait for long is to copy what it keeps.
+    #[cold]
+    pub(super) fn are_buffers_scarce(&self) -> bool {
+        self.core().is_ok_and(|core| core.are_buffers_scarce())
+    }
+
     pub(super) fn core(&self) -> io::Result<Rc<Core>> {
         self.core.upgrade().ok_or_else(|| StreamError::LoopClosed.into())
     }

@@ -131,6 +131,12 @@ impl Outgoing {
         }
     }
 
+    /// What is written now waits for the peer to receive what was written before.
+    #[inline]
+    pub(super) fn is_patient(&self) -> bool {
+        matches!(self.sending, Sending::Patient(_))
+    }
+
     /// Copies what waits to be sent, so that its buffers can be used.
     pub(super) fn give_back(&mut self) {
         self.next.iter_mut().chain(&mut self.rest).for_each(Payload::give_back);

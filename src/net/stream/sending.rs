@@ -14,10 +14,13 @@ use std::task::{Context, Poll};
 
 impl Inner {
     /// Queues data to be sent. Returns how much has to be sent until it is.
-    pub(super) fn write(self: &Rc<Self>, payload: Payload) -> io::Result<u64> {
+    pub(super) fn write(self: &Rc<Self>, mut payload: Payload) -> io::Result<u64> {
         let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(payload.len())?;
+            if outgoing.is_patient() && self.are_buffers_scarce() {
+                payload.give_back();
+            }
             outgoing.push(payload);
             (outgoing.written(), outgoing.becomes_due())
         };
@@ -28,11 +31,14 @@ impl Inner {
     }
 
     /// Queues all pieces, or none.
-    pub(super) fn write_all(self: &Rc<Self>, pieces: Vec<Payload>) -> io::Result<u64> {
+    pub(super) fn write_all(self: &Rc<Self>, mut pieces: Vec<Payload>) -> io::Result<u64> {
         let total = pieces.iter().fold(0usize, |total, piece| total.saturating_add(piece.len()));
         let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(total)?;
+            if outgoing.is_patient() && self.are_buffers_scarce() {
+                pieces.iter_mut().for_each(Payload::give_back);
+            }
             pieces.into_iter().for_each(|piece| outgoing.push(piece));
             (outgoing.written(), outgoing.becomes_due())
         };

@@ -81,7 +81,7 @@ impl Operations {
         }
     }
 
-    pub(super) fn are_buffers_scarce(&self) -> bool {
+    pub(in crate::driver::uring) fn are_buffers_scarce(&self) -> bool {
         self.pools.iter().any(|buffers| buffers.pool.is_scarce())
     }
 
@@ -248,7 +248,7 @@ impl BufferPool {
     }
 
     /// Some have waited for another turn, if nothing is returned, or the last one that they are to.
-    /// After that nobody is given a buffer who could keep it, before one comes back.
+    /// After that nobody keeps a buffer any more, before one comes back.
     fn lose_patience(&mut self) -> Option<()> {
         if !self.is_starved() || self.patience == 0 {
             return None;
