@@ -14,6 +14,7 @@ use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::waiters::Wakers;
 use crate::buffer::Chunk;
+use crate::driver::OperationKey;
 use crate::driver::operation::{Operation, Outcome, Owner, PoolId, Receipt, StreamKind};
 use crate::fork::ForkGuard;
 use crate::io_loop::Core;
@@ -170,17 +171,18 @@ impl Inner {
 
     /// What there is to read is enough, or is to come another way.
     fn pause_receiving(&self) {
-        let operation = self.incoming.borrow_mut().stop();
-        if let (Some(operation), Ok(core)) = (operation, self.core()) {
-            core.stop(operation);
-        }
+        self.end_receiving(Core::stop);
     }
 
     /// The descriptor is about to be closed.
     fn stop_receiving(&self) {
+        self.end_receiving(Core::cancel);
+    }
+
+    fn end_receiving(&self, end: impl FnOnce(&Core, OperationKey)) {
         let operation = self.incoming.borrow_mut().stop();
         if let (Some(operation), Ok(core)) = (operation, self.core()) {
-            core.cancel(operation);
+            end(&core, operation);
         }
     }
 
