@@ -17,7 +17,8 @@ pub(crate) enum Operation {
     /// Connections of a listening socket, one after the other, until cancelled.
     Accept { listener: RawFd },
     /// Data of a stream, piece by piece into buffers of a pool, until the end or until cancelled.
-    /// While the pool has no buffer, it waits for one, behind those that have waited for longer.
+    /// While the pool has no buffer, it waits for one, behind those that have waited for longer; those
+    /// that were just served may be served again before it, for some turns.
     Receive { stream: RawFd, kind: StreamKind, pool: PoolId },
     /// All of the data from `sent` on. Only one at a time per stream keeps the order.
     Send { stream: RawFd, kind: StreamKind, data: Gather, sent: usize },

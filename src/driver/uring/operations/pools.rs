@@ -98,8 +98,11 @@ impl Operations {
 
     #[cold]
     fn reclaim_in_time(&mut self) {
-        let impatient = self.pools.iter_mut().filter_map(BufferPool::lose_patience);
-        if impatient.count() > 0 {
+        let mut have_waited = false;
+        for buffers in &mut self.pools {
+            have_waited |= buffers.lose_patience();
+        }
+        if have_waited {
             self.reclaim_all();
         }
     }
@@ -247,14 +250,14 @@ impl BufferPool {
         !self.parked.is_empty() && self.pool.available() == 0
     }
 
-    /// Some have waited for another turn, if nothing is returned, or the last one that they are to.
-    /// After that nobody keeps a buffer any more, before one comes back.
-    fn lose_patience(&mut self) -> Option<()> {
+    /// Another turn has passed. True if that was the last one that those who wait are to wait: after
+    /// it nobody keeps a buffer any more, before one comes back.
+    fn lose_patience(&mut self) -> bool {
         if !self.is_starved() || self.patience == 0 {
-            return None;
+            return false;
         }
         self.patience -= 1;
-        (self.patience == 0).then_some(())
+        self.patience == 0
     }
 }
 
