@@ -175,7 +175,7 @@ pub(crate) struct Mapping {
 // SAFETY: the mapping is plain memory, which any thread may use and unmap; those who hand out its
 // address see to it that nobody races.
 unsafe impl Send for Mapping {}
-// SAFETY: as above. A shared `Mapping` gives away its address and length, and nothing more.
+// SAFETY: as above. A shared `Mapping` gives away its address, and nothing more.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -202,10 +202,6 @@ impl Mapping {
 
     pub(crate) fn address(&self) -> *mut u8 {
         self.address
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.length
     }
 }
 

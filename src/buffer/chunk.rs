@@ -23,7 +23,7 @@ impl Chunk {
     /// The piece is lent to nobody else, the kernel included, and has been written to.
     #[inline]
     pub(super) unsafe fn new(share: Share, piece: Range<usize>) -> Chunk {
-        let fits = piece.start <= piece.end && piece.end <= share.memory().buffer_size();
+        let fits = piece.start <= piece.end && piece.end <= share.buffer_size();
         assert!(fits, "a piece of data is longer than its buffer");
         Chunk { share, start: piece.start as u32, end: piece.end as u32 }
     }

@@ -4,6 +4,7 @@ use super::returns::Returns;
 use crate::handle::Shared;
 use crate::sys::Mapping;
 use std::io;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,50 +14,72 @@ const KERNEL: u32 = 1 << 31;
 /// Lent out to [`Chunk`](super::Chunk)s, on whichever thread, and to the kernel. It goes when the
 /// last chunk has let go of it.
 pub(crate) struct Memory {
-    mapping: Mapping,
+    /// All buffers, one after the other.
+    _mapping: Mapping,
     buffer_size: usize,
-    /// How many pieces of each buffer are lent. While the kernel has it, `KERNEL` without those
-    /// that have come back: which pieces were lent is counted by the pool until then.
-    lent: Box<[AtomicU32]>,
+    lent: Box<[Lent]>,
     returns: Returns,
     shared: Arc<Shared>,
 }
 
+/// A buffer: all that its pieces have to know, so that they are small.
+struct Lent {
+    /// What has it, in an `Arc`.
+    memory: *const Memory,
+    address: *mut u8,
+    /// How many pieces are lent. While the kernel has it, `KERNEL` without those that have come back:
+    /// which pieces were lent is counted by the pool until then.
+    pieces: AtomicU32,
+    number: u16,
+}
+
+// SAFETY: the memory it refers to is, but for these, `Send` and `Sync`, and whose the bytes at the
+// address are is told by who holds pieces.
+unsafe impl Send for Lent {}
+// SAFETY: as above.
+unsafe impl Sync for Lent {}
+
 impl Memory {
-    pub(super) fn new(buffer_size: usize, count: u16, shared: Arc<Shared>) -> io::Result<Memory> {
-        Ok(Memory {
-            mapping: Mapping::new(buffer_size * usize::from(count))?,
+    pub(super) fn new(
+        buffer_size: usize,
+        count: u16,
+        shared: Arc<Shared>,
+    ) -> io::Result<Arc<Memory>> {
+        let mapping = Mapping::new(buffer_size * usize::from(count))?;
+        let begin = mapping.address();
+        let buffer = |memory, number| Lent {
+            memory,
+            address: begin.wrapping_add(usize::from(number) * buffer_size),
+            pieces: AtomicU32::new(0),
+            number,
+        };
+        Ok(Arc::new_cyclic(|memory| Memory {
             buffer_size,
-            lent: (0..count).map(|_| AtomicU32::new(0)).collect(),
+            lent: (0..count).map(|number| buffer(memory.as_ptr(), number)).collect(),
+            _mapping: mapping,
             returns: Returns::new(count),
             shared,
-        })
+        }))
     }
 
     pub(super) fn buffer_size(&self) -> usize {
         self.buffer_size
     }
 
-    /// Whether there is such a buffer.
-    pub(super) fn has(&self, buffer: u16) -> bool {
-        usize::from(buffer) * self.buffer_size < self.mapping.len()
-    }
-
     /// Where a buffer begins. It is `buffer_size` long, and whoever it is lent to may use it all.
     #[inline]
     pub(super) fn address(&self, buffer: u16) -> *mut u8 {
-        debug_assert!(self.has(buffer), "buffer {buffer} is not of this pool");
-        self.mapping.address().wrapping_add(usize::from(buffer) * self.buffer_size)
+        self.lent[usize::from(buffer)].address
     }
 
     /// Lends a free buffer to the kernel.
     pub(super) fn lend_to_kernel(&self, buffer: u16) {
-        self.lent[usize::from(buffer)].store(KERNEL, Ordering::Relaxed);
+        self.lent[usize::from(buffer)].pieces.store(KERNEL, Ordering::Relaxed);
     }
 
     /// Lends a free buffer in one piece.
     pub(super) fn lend(self: &Arc<Memory>, buffer: u16) -> Share {
-        self.lent[usize::from(buffer)].store(1, Ordering::Relaxed);
+        self.lent[usize::from(buffer)].pieces.store(1, Ordering::Relaxed);
         self.share(buffer, true)
     }
 
@@ -67,35 +90,14 @@ impl Memory {
             // One reference for all pieces, which whoever is the last to come back gives up.
             std::mem::forget(self.clone());
         }
-        Share { memory: Arc::as_ptr(self), buffer }
+        Share(NonNull::from(&self.lent[usize::from(buffer)]))
     }
 
     /// The kernel lets go of a buffer, of which so many pieces have been lent meanwhile: one at
     /// least.
-    pub(super) fn take_from_kernel(self: &Arc<Memory>, buffer: u16, pieces: u32) {
-        if self.take_back(buffer, KERNEL - pieces) {
-            // SAFETY: `share` has left a reference, which is given up by the last one alone.
-            unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
-        }
-    }
-
-    /// True if that was the last of what was lent of a buffer.
-    #[inline]
-    fn take_back(&self, buffer: u16, count: u32) -> bool {
-        // Whoever lends it next has done so after what its holders did with it.
-        let before = self.lent[usize::from(buffer)].fetch_sub(count, Ordering::AcqRel);
-        let is_last = before == count;
-        if is_last {
-            self.came_back(buffer);
-        }
-        is_last
-    }
-
-    #[inline(never)]
-    fn came_back(&self, buffer: u16) {
-        if self.returns.give_back(buffer) {
-            self.shared.alarm.notify();
-        }
+    pub(super) fn take_from_kernel(&self, buffer: u16, pieces: u32) {
+        // SAFETY: a piece has been lent, and `share` has left a reference for what the kernel had.
+        unsafe { take_back(&self.lent[usize::from(buffer)], KERNEL - pieces) };
     }
 
     /// Asks to be woken when a buffer comes back. True if one has come back already.
@@ -126,13 +128,40 @@ impl std::fmt::Debug for Memory {
     }
 }
 
+/// Takes back some of what is lent of a buffer.
+///
+/// # Safety
+///
+/// That much is lent, and whoever gives it back does not use it any more, nor this: it may be gone.
+#[inline]
+unsafe fn take_back(buffer: *const Lent, count: u32) {
+    // Whoever lends it next has done so after what its holders did with it.
+    // SAFETY: the buffer is there as long as something of it is lent.
+    let before = unsafe { (*buffer).pieces.fetch_sub(count, Ordering::AcqRel) };
+    if before == count {
+        // SAFETY: that was the last of it, so that the reference that `Memory::share` has left is
+        // there, for this one alone to give up.
+        unsafe { came_back(buffer) };
+    }
+}
+
+/// All of a buffer has come back.
+///
+/// # Safety
+///
+/// There is a reference to the memory for that buffer, which is given up.
+#[inline(never)]
+unsafe fn came_back(buffer: *const Lent) {
+    // SAFETY: as long as there is that reference, the buffer is there, too. It comes from an `Arc`.
+    let (memory, number) = unsafe { (Arc::from_raw((*buffer).memory), (*buffer).number) };
+    if memory.returns.give_back(number) {
+        memory.shared.alarm.notify();
+    }
+}
+
 /// A piece of a buffer, which comes back when this is dropped, on any thread. The memory is there
 /// until then.
-pub(super) struct Share {
-    /// Of an `Arc`.
-    memory: *const Memory,
-    buffer: u16,
-}
+pub(super) struct Share(NonNull<Lent>);
 
 // SAFETY: it stands for a reference to memory that is `Send` and `Sync`, with a number.
 unsafe impl Send for Share where Arc<Memory>: Send {}
@@ -141,26 +170,28 @@ unsafe impl Sync for Share where Arc<Memory>: Sync {}
 
 impl Share {
     #[inline]
-    pub(super) fn memory(&self) -> &Memory {
-        // SAFETY: `Memory::share` has left a reference for this buffer, which is given up when the
-        // last share of it is dropped: not before this one.
-        unsafe { &*self.memory }
+    fn lent(&self) -> &Lent {
+        // SAFETY: it is in the memory for which `Memory::share` has left a reference, which is given
+        // up when the last share of this buffer is dropped: not before this one.
+        unsafe { self.0.as_ref() }
+    }
+
+    pub(super) fn buffer_size(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.lent().memory).buffer_size }
     }
 
     /// Where its buffer begins.
     #[inline]
     pub(super) fn address(&self) -> *mut u8 {
-        self.memory().address(self.buffer)
+        self.lent().address
     }
 }
 
 impl Drop for Share {
     #[inline]
     fn drop(&mut self) {
-        if self.memory().take_back(self.buffer, 1) {
-            // SAFETY: `Memory::share` has left a reference, which is given up by the last share
-            // alone. This one does not use it any more.
-            unsafe { Arc::decrement_strong_count(self.memory) };
-        }
+        // SAFETY: this piece is lent, and not used any more.
+        unsafe { take_back(self.0.as_ptr(), 1) };
     }
 }

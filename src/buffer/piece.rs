@@ -30,20 +30,26 @@ use std::ops::Deref;
 /// ```
 pub struct Piece(Kind);
 
+/// Two words, because pieces are moved often.
 enum Kind {
     Lent(Chunk),
-    /// Read from the index on.
-    Copied(Vec<u8>, usize),
+    /// Nothing, if there is none.
+    Copied(Option<Box<Copied>>),
+}
+
+struct Copied {
+    bytes: Vec<u8>,
+    /// What is before has been read.
+    from: usize,
 }
 
 impl Piece {
     pub(crate) fn copy_of(bytes: &[u8]) -> Piece {
-        Piece(Kind::Copied(bytes.to_vec(), 0))
+        Piece::owned(bytes.to_vec())
     }
 
-    #[cfg(feature = "regex")]
     pub(crate) fn owned(bytes: Vec<u8>) -> Piece {
-        Piece(Kind::Copied(bytes, 0))
+        Piece(Kind::Copied(Some(Box::new(Copied { bytes, from: 0 }))))
     }
 
     /// Whether it keeps a buffer of the pool.
@@ -55,7 +61,10 @@ impl Piece {
     pub fn advance(&mut self, count: usize) {
         match &mut self.0 {
             Kind::Lent(chunk) => chunk.advance(count),
-            Kind::Copied(bytes, from) => *from += count.min(bytes.len() - *from),
+            Kind::Copied(Some(copied)) => {
+                copied.from += count.min(copied.bytes.len() - copied.from);
+            }
+            Kind::Copied(None) => {}
         }
     }
 
@@ -63,7 +72,10 @@ impl Piece {
     pub fn truncate(&mut self, length: usize) {
         match &mut self.0 {
             Kind::Lent(chunk) => chunk.truncate(length),
-            Kind::Copied(bytes, from) => bytes.truncate(from.saturating_add(length)),
+            Kind::Copied(Some(copied)) => {
+                copied.bytes.truncate(copied.from.saturating_add(length));
+            }
+            Kind::Copied(None) => {}
         }
     }
 
@@ -71,10 +83,12 @@ impl Piece {
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Kind::Lent(chunk) => chunk.to_vec(),
-            Kind::Copied(mut bytes, from) => {
+            Kind::Copied(Some(copied)) => {
+                let Copied { mut bytes, from } = *copied;
                 bytes.drain(..from);
                 bytes
             }
+            Kind::Copied(None) => Vec::new(),
         }
     }
 
@@ -94,8 +108,8 @@ impl Piece {
     /// The vector to append to, if it is one.
     pub(crate) fn as_vec(&mut self) -> Option<&mut Vec<u8>> {
         match &mut self.0 {
-            Kind::Lent(_) => None,
-            Kind::Copied(bytes, _) => Some(bytes),
+            Kind::Copied(Some(copied)) => Some(&mut copied.bytes),
+            Kind::Lent(_) | Kind::Copied(None) => None,
         }
     }
 }
@@ -107,7 +121,8 @@ impl Deref for Piece {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Kind::Lent(chunk) => chunk,
-            Kind::Copied(bytes, from) => &bytes[*from..],
+            Kind::Copied(Some(copied)) => &copied.bytes[copied.from..],
+            Kind::Copied(None) => &[],
         }
     }
 }
@@ -115,6 +130,13 @@ impl Deref for Piece {
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
         self
+    }
+}
+
+/// Without bytes.
+impl Default for Piece {
+    fn default() -> Piece {
+        Piece(Kind::Copied(None))
     }
 }
 
@@ -133,6 +155,11 @@ impl fmt::Debug for Piece {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_piece_is_two_words() {
+        assert_eq!(size_of::<Piece>(), 2 * size_of::<usize>());
+    }
 
     #[test]
     fn a_copied_piece_gives_up_its_ends() {

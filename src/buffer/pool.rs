@@ -94,7 +94,7 @@ impl Pool {
             Kind::List => 0,
         };
         let mut pool = Pool {
-            memory: Arc::new(memory),
+            memory,
             ring: None,
             free: (0..size.count).rev().collect(),
             in_ring: 0,

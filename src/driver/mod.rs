@@ -36,7 +36,7 @@
 pub(crate) mod operation;
 pub(crate) mod uring;
 
-use crate::buffer::PoolSize;
+use crate::buffer::{Gather, PoolSize};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::handle::Shared;
@@ -158,11 +158,12 @@ pub(crate) trait Driver {
     /// keep any.
     fn are_buffers_scarce(&self) -> bool;
 
-    /// How much a send that does not wait may take at most: nothing, if there are none.
+    /// How much a send that does not wait may take at most: nothing, if there are none. Less than
+    /// 4 GiB.
     fn longest_quick_send(&self) -> usize;
 
     /// Sends what is no longer than that, with the next system call.
-    fn send(&mut self, send: QuickSend);
+    fn send(&mut self, send: QuickSend, data: Gather, owner: Rc<dyn Owner>);
 
     /// Starts an operation.
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey;

@@ -26,16 +26,15 @@ pub(crate) enum Operation {
     Connect { socket: RawFd, address: Box<SockAddr> },
 }
 
-/// Data for a socket, to be sent as far as there is room for it: a send that does not wait.
+/// Data of a socket is to be sent as far as there is room for it: a send that does not wait.
 ///
 /// It is over when the driver enters the kernel next. As long as it waits for that, and while the
-/// kernel reads the data, the driver keeps it and its owner.
+/// kernel reads the data, the driver keeps that and its owner.
+#[derive(Clone, Copy)]
 pub(crate) struct QuickSend {
-    pub(crate) owner: Rc<dyn Owner>,
     pub(crate) stream: RawFd,
-    pub(crate) data: Gather,
     /// Of the data.
-    pub(crate) length: usize,
+    pub(crate) length: u32,
     /// The outcome comes as soon as the send is over, else perhaps only when something else
     /// happens.
     pub(crate) awaited: bool,

@@ -15,7 +15,7 @@ mod ring;
 mod setup;
 mod token;
 
-use crate::buffer::PoolSize;
+use crate::buffer::{Gather, PoolSize};
 use crate::driver::operation::{Notice, Operation, Owner, PoolId, QuickSend};
 use crate::driver::{Batch, Counters, Driver, Flush, OperationKey, Readiness, Wait};
 use crate::events::{Events, Trigger};
@@ -272,10 +272,11 @@ impl Driver for Uring {
         self.operations.quick_sends.longest()
     }
 
-    fn send(&mut self, send: QuickSend) {
+    fn send(&mut self, send: QuickSend, data: Gather, owner: Rc<dyn Owner>) {
         self.urgent = true;
         self.settled = false;
-        self.operations.quick_sends.push(send, &mut self.files, &mut self.ring);
+        let Uring { files, ring, .. } = self;
+        self.operations.quick_sends.push(send, data, owner, files, ring);
     }
 
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {

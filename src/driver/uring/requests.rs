@@ -83,11 +83,11 @@ fn receive(stream: types::Fd, kind: StreamKind, pool: PoolId, features: Features
 /// The request for a send that does not wait, which completes only if it did not send everything.
 /// A socket that is `registered` has the place of its number in the ring's table.
 #[inline]
-pub(super) fn quick_send(send: &mut QuickSend, registered: bool) -> squeue::Entry {
+pub(super) fn quick_send(send: QuickSend, rest: Rest<'_>, registered: bool) -> squeue::Entry {
     // The end of the stream goes out with it, in one segment.
     let more = if send.last { libc::MSG_MORE } else { 0 };
     let flags = ALL_OF_IT | libc::MSG_DONTWAIT | more;
-    let request = self::send(types::Fd(send.stream), send.data.rest(0), flags);
+    let request = self::send(types::Fd(send.stream), rest, flags);
     let by_place = if registered { squeue::Flags::FIXED_FILE } else { squeue::Flags::empty() };
     request.flags(squeue::Flags::SKIP_SUCCESS | by_place)
 }

@@ -1,7 +1,7 @@
 //! Operations that complete, as the streams on a loop ask for them.
 
 use super::Core;
-use crate::buffer::PoolSize;
+use crate::buffer::{Gather, PoolSize};
 use crate::driver::OperationKey;
 use crate::driver::operation::{Notice, Operation, Outcome, Owner, PoolId, QuickSend};
 use crate::error::LoopError;
@@ -28,10 +28,10 @@ impl Core {
 
     /// Sends with the next system call, or tells the owner why not.
     #[inline]
-    pub(crate) fn send(&self, send: QuickSend) {
+    pub(crate) fn send(&self, send: QuickSend, data: Gather, owner: Rc<dyn Owner>) {
         match self.driver() {
-            Ok(mut driver) => driver.send(send),
-            Err(error) => refuse(send, error),
+            Ok(mut driver) => driver.send(send, data, owner),
+            Err(error) => refuse(data, owner, error),
         }
     }
 
@@ -156,6 +156,6 @@ impl Core {
 }
 
 #[cold]
-fn refuse(QuickSend { owner, data, .. }: QuickSend, why: LoopError) {
+fn refuse(data: Gather, owner: Rc<dyn Owner>, why: LoopError) {
     owner.complete(Outcome::Sent { data, sent: 0, result: Err(why.into()) });
 }

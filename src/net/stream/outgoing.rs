@@ -7,6 +7,7 @@ use crate::driver::OperationKey;
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
+use std::mem;
 
 /// More than this many bytes do not wait to be sent.
 const MOST: usize = 16 * 1024 * 1024;
@@ -18,10 +19,12 @@ const MOST_PAYLOADS: usize = 1024;
 const MOST_BYTES: usize = 256 * 1024;
 
 pub(crate) struct Outgoing {
-    /// What is sent next, apart, because most often there is nothing else.
-    next: Option<Payload>,
-    /// Empty if there is no next.
+    /// What is sent next, apart, because most often there is nothing else. Empty only if nothing
+    /// waits.
+    next: Payload,
     rest: VecDeque<Payload>,
+    /// Bytes of these.
+    waiting: usize,
     /// Bytes that have been written, and those of them that the kernel has taken.
     written: u64,
     taken: u64,
@@ -56,8 +59,9 @@ enum End {
 impl Default for Outgoing {
     fn default() -> Outgoing {
         Outgoing {
-            next: None,
+            next: Payload::default(),
             rest: VecDeque::new(),
+            waiting: 0,
             written: 0,
             taken: 0,
             sending: Sending::Idle,
@@ -115,17 +119,19 @@ impl Outgoing {
     #[inline]
     pub(super) fn push(&mut self, payload: Payload) {
         let length = payload.len();
-        self.written += length as u64;
-        match self.next {
-            _ if length == 0 => {}
-            None => self.next = Some(payload),
-            Some(_) => self.push_behind(payload),
+        match self.waiting {
+            _ if length == 0 => return,
+            0 => self.next = payload,
+            _ => self.push_behind(payload),
         }
+        self.written += length as u64;
+        self.waiting += length;
     }
 
+    #[inline(never)]
     fn push_behind(&mut self, payload: Payload) {
-        let last = self.rest.back_mut().or(self.next.as_mut());
-        let joined = payload.len() <= SMALL && last.is_some_and(|last| last.append(&payload));
+        let last = self.rest.back_mut().unwrap_or(&mut self.next);
+        let joined = payload.len() <= SMALL && last.append(&payload);
         if !joined {
             self.rest.push_back(payload);
         }
@@ -139,7 +145,7 @@ impl Outgoing {
 
     /// Copies what waits to be sent, so that its buffers can be used.
     pub(super) fn give_back(&mut self) {
-        self.next.iter_mut().chain(&mut self.rest).for_each(Payload::give_back);
+        iter::once(&mut self.next).chain(&mut self.rest).for_each(Payload::give_back);
     }
 
     /// Where what has been written ends.
@@ -150,7 +156,7 @@ impl Outgoing {
     /// True once, when something is to be sent, and nothing is being sent.
     #[inline]
     pub(super) fn becomes_due(&mut self) -> bool {
-        let is_due = self.next.is_some() && matches!(self.sending, Sending::Idle);
+        let is_due = self.waiting > 0 && matches!(self.sending, Sending::Idle);
         if is_due {
             self.sending = Sending::Due;
         }
@@ -162,19 +168,25 @@ impl Outgoing {
         !matches!(self.sending, Sending::Idle)
     }
 
-    /// What is due, and its length.
+    /// What was due need not be sent any more: there is nothing.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<(Gather, usize)> {
+    pub(super) fn is_settled(&mut self) -> bool {
         self.sending = Sending::Idle;
-        let first = self.next.take()?;
-        let length = first.len();
+        self.waiting == 0
+    }
+
+    /// As much as one request is to send of what waits, and its length.
+    #[inline]
+    pub(super) fn take(&mut self) -> (Gather, usize) {
+        let first = mem::take(&mut self.next);
         if self.rest.is_empty() {
-            return Some((Gather::One(first), length));
+            return (Gather::One(first), mem::take(&mut self.waiting));
         }
-        Some(self.gather(first))
+        self.gather(first)
     }
 
     /// As many payloads as one request is to send.
+    #[inline(never)]
     fn gather(&mut self, first: Payload) -> (Gather, usize) {
         let mut bytes = first.len();
         let more = (self.rest.iter().take(MOST_PAYLOADS - 1))
@@ -185,18 +197,19 @@ impl Outgoing {
             .count();
         let data: Vec<_> = iter::once(first).chain(self.rest.drain(..more)).collect();
         let length = data.iter().map(|payload| payload.len()).sum();
-        self.next = self.rest.pop_front();
+        self.next = self.rest.pop_front().unwrap_or_default();
+        self.waiting -= length;
         (Gather::many(data), length)
     }
 
     /// Nothing is to be sent but what was taken, and the end is to follow.
     pub(super) fn is_last(&self) -> bool {
-        self.end == End::Due && self.next.is_none()
+        self.end == End::Due && self.waiting == 0
     }
 
     /// Something is to be done when what was taken has been sent.
     pub(super) fn is_awaited(&self) -> bool {
-        self.end == End::Due || self.next.is_some() || self.has_writers()
+        self.end == End::Due || self.waiting > 0 || self.has_writers()
     }
 
     pub(super) fn started(&mut self, operation: OperationKey) {
@@ -242,8 +255,9 @@ impl Outgoing {
     /// Nothing can be sent any more. The first reason stays.
     pub(super) fn fail(&mut self, reason: Reason) {
         self.failed.get_or_insert(reason);
-        self.next = None;
+        self.next = Payload::default();
         self.rest = VecDeque::new();
+        self.waiting = 0;
     }
 
     pub(super) fn failed(&self) -> Option<Reason> {

@@ -2,6 +2,7 @@
 
 use crate::buffer::{Chunk, Piece};
 use std::collections::VecDeque;
+use std::mem;
 
 /// Small pieces are copied together up to this many bytes.
 const SEGMENT: usize = 16 * 1024;
@@ -12,9 +13,8 @@ const WORTH_KEEPING: usize = 2048;
 /// A queue of bytes, in pieces.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Apart, because most queues never have more.
-    first: Option<Piece>,
-    /// Empty if there is no first.
+    /// Apart, because most queues never have more. Empty only if there is nothing.
+    first: Piece,
     rest: VecDeque<Piece>,
     len: usize,
     /// Pieces of the rest that keep a buffer of the pool.
@@ -34,9 +34,9 @@ impl Queue {
     /// Adds a piece. Its buffer is kept if it may be, and this is the first piece, or a large one.
     #[inline]
     pub(super) fn push(&mut self, chunk: Chunk, may_keep: bool) {
-        if may_keep && self.first.is_none() {
-            self.len += chunk.len();
-            self.first = Some(chunk.into());
+        if may_keep && self.len == 0 {
+            self.len = chunk.len();
+            self.first = chunk.into();
         } else {
             self.push_behind(chunk, may_keep);
         }
@@ -54,18 +54,18 @@ impl Queue {
     }
 
     fn push_copy(&mut self, bytes: &[u8]) {
-        self.len += bytes.len();
-        if self.first.is_none() {
-            self.first = Some(Piece::copy_of(bytes));
+        if self.len == 0 {
+            self.first = Piece::copy_of(bytes);
         } else if !self.append(bytes) {
             self.rest.push_back(Piece::copy_of(bytes));
         }
+        self.len += bytes.len();
     }
 
     /// Adds to the last piece. False if that is a buffer, or full.
     fn append(&mut self, more: &[u8]) -> bool {
-        let last = self.rest.back_mut().or(self.first.as_mut());
-        let Some(last) = last.and_then(Piece::as_vec) else { return false };
+        let last = self.rest.back_mut().unwrap_or(&mut self.first);
+        let Some(last) = last.as_vec() else { return false };
         let fits = last.len() + more.len() <= last.capacity().max(SEGMENT);
         if fits {
             last.extend_from_slice(more);
@@ -76,25 +76,28 @@ impl Queue {
     /// Puts back what was taken out by `pop`.
     #[cfg(any(test, feature = "futures-io"))]
     pub(super) fn unpop(&mut self, piece: Piece) {
-        if !piece.is_empty() {
-            self.len += piece.len();
-            if let Some(second) = self.first.replace(piece) {
-                self.lent += usize::from(second.is_lent());
-                self.rest.push_front(second);
-            }
+        if piece.is_empty() {
+            return;
         }
+        let length = piece.len();
+        let second = mem::replace(&mut self.first, piece);
+        if self.len > 0 {
+            self.lent += usize::from(second.is_lent());
+            self.rest.push_front(second);
+        }
+        self.len += length;
     }
 
     /// Whether any piece keeps a buffer of the pool.
     pub(super) fn keeps_buffers(&self) -> bool {
-        self.lent > 0 || self.first.as_ref().is_some_and(Piece::is_lent)
+        self.lent > 0 || self.first.is_lent()
     }
 
     /// Gives back the buffers that pieces keep.
     #[inline]
     pub(super) fn give_back(&mut self) {
-        if let Some(first) = &mut self.first {
-            first.give_back();
+        if self.len > 0 {
+            self.first.give_back();
             if self.lent > 0 {
                 self.give_back_rest();
             }
@@ -111,9 +114,14 @@ impl Queue {
     /// Takes the first piece out, as it is.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Piece> {
-        let piece = self.first.take()?;
-        self.len -= piece.len();
-        if self.len > 0 {
+        if self.len == 0 {
+            return None;
+        }
+        let piece = mem::take(&mut self.first);
+        if self.rest.is_empty() {
+            self.len = 0;
+        } else {
+            self.len -= piece.len();
             self.move_up();
         }
         Some(piece)
@@ -121,37 +129,32 @@ impl Queue {
 
     #[inline(never)]
     fn move_up(&mut self) {
-        self.first = self.rest.pop_front();
-        self.lent -= usize::from(self.first.as_ref().is_some_and(Piece::is_lent));
-    }
-
-    fn front(&self) -> &[u8] {
-        self.first.as_deref().unwrap_or(&[])
+        self.first = self.rest.pop_front().unwrap_or_default();
+        self.lent -= usize::from(self.first.is_lent());
     }
 
     /// Forgets the first `count` bytes, of those that are there.
     pub(super) fn advance(&mut self, mut count: usize) {
-        while let Some(first) = &mut self.first {
-            if count < first.len() {
-                first.advance(count);
+        while self.len > 0 {
+            if count < self.first.len() {
+                self.first.advance(count);
                 self.len -= count;
                 return;
             }
-            count -= first.len();
+            count -= self.first.len();
             self.pop();
         }
     }
 
     /// Takes the first `count` bytes, which are there.
     pub(super) fn take(&mut self, count: usize) -> Vec<u8> {
-        let is_all_of_a_copy =
-            self.first.as_ref().is_some_and(|first| first.len() == count && !first.is_lent());
+        let is_all_of_a_copy = self.first.len() == count && !self.first.is_lent();
         if is_all_of_a_copy {
-            return self.pop().map(Piece::into_vec).unwrap_or_default();
+            return self.pop().unwrap_or_default().into_vec();
         }
         let mut bytes = Vec::with_capacity(count);
         while bytes.len() < count {
-            let front = self.front();
+            let front = &*self.first;
             let part = front.len().min(count - bytes.len());
             bytes.extend_from_slice(&front[..part]);
             self.advance(part);
@@ -163,7 +166,7 @@ impl Queue {
     pub(super) fn fill(&mut self, target: &mut [u8]) -> usize {
         let mut filled = 0;
         while filled < target.len() && self.len > 0 {
-            let front = self.front();
+            let front = &*self.first;
             let part = front.len().min(target.len() - filled);
             target[filled..filled + part].copy_from_slice(&front[..part]);
             self.advance(part);
@@ -207,7 +210,7 @@ impl Queue {
 
     fn piece(&self, index: usize) -> Option<&[u8]> {
         match index.checked_sub(1) {
-            None => self.first.as_deref(),
+            None => Some(&self.first),
             Some(index) => self.rest.get(index).map(|piece| &**piece),
         }
     }
@@ -218,12 +221,12 @@ impl Queue {
         if !self.rest.is_empty() {
             // Room for as much again, so that what comes next is copied once.
             let mut bytes = Vec::with_capacity(2 * self.len);
-            bytes.extend_from_slice(self.front());
+            bytes.extend_from_slice(&self.first);
             self.rest.drain(..).for_each(|piece| bytes.extend_from_slice(&piece));
-            self.first = Some(Piece::owned(bytes));
+            self.first = Piece::owned(bytes);
             self.lent = 0;
         }
-        self.front()
+        &self.first
     }
 
     /// Forgets everything.
@@ -238,6 +241,7 @@ mod tests {
     use crate::buffer::{Kind, Pool, PoolSize};
     use crate::fork::ForkGuard;
     use crate::handle::Shared;
+    use std::iter;
     use std::sync::Arc;
 
     const BUFFERS: u16 = 128;
@@ -327,7 +331,8 @@ mod tests {
                     _ => queue.give_back(),
                 }
                 assert_eq!(queue.len(), model.len(), "{context}");
-                let lent = queue.first.iter().chain(&queue.rest).filter(|piece| piece.is_lent());
+                let lent =
+                    iter::once(&queue.first).chain(&queue.rest).filter(|piece| piece.is_lent());
                 assert_eq!(source.lent(), lent.count(), "{context}");
                 let lent = queue.rest.iter().filter(|piece| piece.is_lent());
                 assert_eq!(queue.lent(), lent.count(), "{context}");

@@ -86,7 +86,7 @@ impl Inner {
             (outgoing.is_awaited(), outgoing.is_last())
         };
         let stream = self.as_fd().as_raw_fd();
-        core.send(QuickSend { owner: self, stream, data, length, awaited, last });
+        core.send(QuickSend { stream, length: length as u32, awaited, last }, data, self);
     }
 
     #[cold]
@@ -165,8 +165,13 @@ impl Inner {
 
 impl Sender for Inner {
     fn send_now(self: Rc<Self>, core: &Core) {
-        let due = self.outgoing.borrow_mut().take();
-        let Some((data, length)) = due else { return };
+        let (data, length) = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            if outgoing.is_settled() {
+                return;
+            }
+            outgoing.take()
+        };
         if self.kind == StreamKind::Socket && length <= core.longest_quick_send {
             self.send_quickly(data, length, core);
         } else if let Err(error) = self.send_patiently(data, 0, core) {

@@ -5,7 +5,7 @@
 //! until it is known of all that they are over.
 
 use crate::buffer::Gather;
-use crate::driver::operation::{Notice, Outcome, QuickSend, UNTOLD};
+use crate::driver::operation::{Notice, Outcome, Owner, QuickSend, UNTOLD};
 use crate::driver::uring::files::Files;
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::{Completion, Ring};
@@ -33,7 +33,9 @@ pub(in crate::driver::uring) struct QuickSends {
 }
 
 struct Sending {
-    send: QuickSend,
+    owner: Rc<dyn Owner>,
+    data: Gather,
+    length: u32,
     /// What the kernel has said, if it has not sent everything.
     result: Option<i32>,
 }
@@ -63,18 +65,21 @@ impl QuickSends {
 
     pub(in crate::driver::uring) fn push(
         &mut self,
-        mut send: QuickSend,
+        send: QuickSend,
+        mut data: Gather,
+        owner: Rc<dyn Owner>,
         files: &mut Files,
         ring: &mut Ring,
     ) {
-        debug_assert!(send.length <= self.longest);
-        self.bytes += send.length;
+        debug_assert!(send.length as usize <= self.longest);
+        self.bytes += send.length as usize;
         self.awaited |= send.awaited || self.bytes > LONGEST;
         let registered = files.holds(send.stream, ring);
         // There are fewer than descriptors.
         let token = Token::new(self.stamp, self.sends.len() as u32);
-        let request = requests::quick_send(&mut send, registered).user_data(token.bits());
-        self.sends.push(Sending { send, result: None });
+        let request = requests::quick_send(send, data.rest(0), registered);
+        let request = request.user_data(token.bits());
+        self.sends.push(Sending { owner, data, length: send.length, result: None });
         // SAFETY: the data that the request refers to is on the heap or static, and owned by what
         // stands in the row until `settle` knows that the request is done; `leak` keeps what is not.
         unsafe { ring.push(request) };
@@ -94,8 +99,8 @@ impl QuickSends {
     /// All of them are over.
     pub(super) fn settle(&mut self, notices: &mut VecDeque<Notice>) {
         for sending in self.sends.drain(..) {
-            let QuickSend { owner, length, .. } = &sending.send;
-            if sending.result.is_some() || !owner.is_sent(*length) {
+            let Sending { owner, length, .. } = &sending;
+            if sending.result.is_some() || !owner.is_sent(*length as usize) {
                 notices.push_back(sending.over());
             } else {
                 debug_assert!(Rc::strong_count(owner) > 1, "its descriptor is closed elsewhere");
@@ -127,16 +132,16 @@ impl QuickSends {
 
 impl Sending {
     fn over(self) -> Notice {
-        let QuickSend { owner, data, length, .. } = self.send;
-        let outcome = match self.result {
-            None => Outcome::Sent { data, sent: length, result: Ok(()) },
+        let Sending { owner, data, length, result } = self;
+        let outcome = match result {
+            None => Outcome::Sent { data, sent: length as usize, result: Ok(()) },
             Some(result) => sent_in_part(data, result),
         };
         Notice::Outcome(owner, outcome)
     }
 
     fn leak(self) -> Notice {
-        let QuickSend { owner, data, .. } = self.send;
+        let Sending { owner, data, .. } = self;
         std::mem::forget(data);
         let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
         Notice::Outcome(owner, Outcome::Sent { data: Gather::default(), sent: 0, result })
