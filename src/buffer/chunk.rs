@@ -11,8 +11,28 @@ use std::ops::{Deref, Range};
 /// one buffer short; to keep data for long, copy it (`chunk.to_vec()`).
 pub struct Chunk {
     share: Share,
-    start: u32,
-    end: u32,
+    span: Span,
+}
+
+/// From where to where in the buffer. One word, so that a chunk is moved in two registers.
+#[derive(Clone, Copy)]
+struct Span(u64);
+
+impl Span {
+    #[inline]
+    fn new(start: u32, end: u32) -> Span {
+        Span(u64::from(end) << 32 | u64::from(start))
+    }
+
+    #[inline]
+    fn start(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    fn end(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl Chunk {
@@ -25,17 +45,19 @@ impl Chunk {
     pub(super) unsafe fn new(share: Share, piece: Range<usize>) -> Chunk {
         let fits = piece.start <= piece.end && piece.end <= share.buffer_size();
         assert!(fits, "a piece of data is longer than its buffer");
-        Chunk { share, start: piece.start as u32, end: piece.end as u32 }
+        Chunk { share, span: Span::new(piece.start as u32, piece.end as u32) }
     }
 
     /// Forgets the first `count` bytes, or all if there are fewer.
     pub fn advance(&mut self, count: usize) {
-        self.start += count.min(self.len()) as u32;
+        let start = self.span.start() + count.min(self.len()) as u32;
+        self.span = Span::new(start, self.span.end());
     }
 
     /// Forgets all but the first `length` bytes.
     pub fn truncate(&mut self, length: usize) {
-        self.end = self.start + length.min(self.len()) as u32;
+        let start = self.span.start();
+        self.span = Span::new(start, start + length.min(self.len()) as u32);
     }
 }
 
@@ -44,11 +66,12 @@ impl Deref for Chunk {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let address = self.share.address().wrapping_add(self.start as usize);
+        let (start, end) = (self.span.start(), self.span.end());
+        let address = self.share.address().wrapping_add(start as usize);
         // SAFETY: the buffer is in the mapping, which `share` keeps; from `start` to `end` it is this
         // chunk's alone until that is dropped, and has been written to (`new` has checked the one,
         // and was promised the others); every method keeps to the piece that `new` was given.
-        unsafe { std::slice::from_raw_parts(address, (self.end - self.start) as usize) }
+        unsafe { std::slice::from_raw_parts(address, (end - start) as usize) }
     }
 }
 

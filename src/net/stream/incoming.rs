@@ -7,7 +7,7 @@ use crate::buffer::{Chunk, Piece};
 use crate::driver::OperationKey;
 use crate::driver::operation::Receipt;
 use std::io;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 /// Above this many bytes that nobody has read, a stream stops receiving.
 const HIGH_WATER: usize = 128 * 1024;
@@ -198,32 +198,32 @@ impl Incoming {
     }
 }
 
-/// What reads do. `None` says that they have to wait; they take nothing then.
+/// What reads do. Those that have to wait take nothing.
 impl Incoming {
     /// Exactly `count` bytes.
-    pub(super) fn read_exactly(&mut self, count: usize) -> Option<io::Result<Vec<u8>>> {
+    pub(super) fn read_exactly(&mut self, count: usize) -> Poll<io::Result<Vec<u8>>> {
         self.wanted = count;
         if self.queue.len() < count {
             return self.unsatisfied();
         }
-        Some(Ok(self.queue.take(count)))
+        Poll::Ready(Ok(self.queue.take(count)))
     }
 
     /// From 1 to `most` bytes; none at the end.
-    pub(super) fn read_some(&mut self, most: usize) -> Option<io::Result<Vec<u8>>> {
+    pub(super) fn read_some(&mut self, most: usize) -> Poll<io::Result<Vec<u8>>> {
         self.wanted = 1;
         if self.queue.len() == 0 && most > 0 {
             return self.at_end(Vec::new());
         }
-        Some(Ok(self.queue.take(self.queue.len().min(most))))
+        Poll::Ready(Ok(self.queue.take(self.queue.len().min(most))))
     }
 
     /// A piece as it came; none at the end.
     #[inline]
-    pub(super) fn read_piece(&mut self) -> Option<io::Result<Option<Piece>>> {
+    pub(super) fn read_piece(&mut self) -> Poll<io::Result<Option<Piece>>> {
         self.wanted = 1;
         match self.queue.pop() {
-            Some(piece) => Some(Ok(Some(piece))),
+            Some(piece) => Poll::Ready(Ok(Some(piece))),
             None => self.at_end(None),
         }
     }
@@ -245,7 +245,7 @@ impl Incoming {
         delimiter: &[u8],
         most: usize,
         searched: &mut usize,
-    ) -> Option<io::Result<Vec<u8>>> {
+    ) -> Poll<io::Result<Vec<u8>>> {
         // The end of what was searched may be the beginning of a delimiter.
         let from = searched.saturating_sub(delimiter.len().saturating_sub(1));
         let found = self.queue.find(delimiter, from);
@@ -259,65 +259,70 @@ impl Incoming {
         &mut self,
         regex: &regex::bytes::Regex,
         most: usize,
-    ) -> Option<io::Result<Vec<u8>>> {
+    ) -> Poll<io::Result<Vec<u8>>> {
         let found = regex.find(self.queue.make_contiguous()).map(|found| found.end());
         self.read_up_to(found, most)
     }
 
-    fn read_up_to(&mut self, found: Option<usize>, most: usize) -> Option<io::Result<Vec<u8>>> {
+    fn read_up_to(&mut self, found: Option<usize>, most: usize) -> Poll<io::Result<Vec<u8>>> {
         self.wanted = most;
         match found {
-            Some(length) if length <= most => Some(Ok(self.queue.take(length))),
-            Some(_) => Some(Err(StreamError::ReadLimit(most).into())),
-            None if self.queue.len() >= most => Some(Err(StreamError::ReadLimit(most).into())),
+            Some(length) if length <= most => Poll::Ready(Ok(self.queue.take(length))),
+            Some(_) => Poll::Ready(Err(StreamError::ReadLimit(most).into())),
+            None if self.queue.len() >= most => {
+                Poll::Ready(Err(StreamError::ReadLimit(most).into()))
+            }
             None => self.unsatisfied(),
         }
     }
 
     /// All that comes, `most` bytes in all.
-    pub(super) fn read_until_end(&mut self, most: usize) -> Option<io::Result<Vec<u8>>> {
+    pub(super) fn read_until_end(&mut self, most: usize) -> Poll<io::Result<Vec<u8>>> {
         self.wanted = most.saturating_add(1);
         if self.queue.len() > most {
-            return Some(Err(StreamError::ReadLimit(most).into()));
+            return Poll::Ready(Err(StreamError::ReadLimit(most).into()));
         }
-        match self.end? {
-            Ok(()) => Some(Ok(self.queue.take(self.queue.len()))),
-            Err(reason) => Some(Err(reason.error())),
+        match self.end {
+            Some(Ok(())) => Poll::Ready(Ok(self.queue.take(self.queue.len()))),
+            Some(Err(reason)) => Poll::Ready(Err(reason.error())),
+            None => Poll::Pending,
         }
     }
 
     /// As many bytes as fit, all of which have to be there.
-    pub(super) fn fill(&mut self, target: &mut [u8]) -> Option<io::Result<()>> {
+    pub(super) fn fill(&mut self, target: &mut [u8]) -> Poll<io::Result<()>> {
         self.wanted = target.len();
         if self.queue.len() < target.len() {
             return self.unsatisfied();
         }
         self.queue.fill(target);
-        Some(Ok(()))
+        Poll::Ready(Ok(()))
     }
 
     /// As many bytes as there are, and as fit; none at the end.
-    pub(super) fn read_into(&mut self, target: &mut [u8]) -> Option<io::Result<usize>> {
+    pub(super) fn read_into(&mut self, target: &mut [u8]) -> Poll<io::Result<usize>> {
         self.wanted = 1;
         if self.queue.len() == 0 && !target.is_empty() {
             return self.at_end(0);
         }
-        Some(Ok(self.queue.fill(target)))
+        Poll::Ready(Ok(self.queue.fill(target)))
     }
 
     /// What a read gets that cannot be satisfied any more.
-    fn unsatisfied<T>(&self) -> Option<io::Result<T>> {
-        Some(Err(match self.end? {
-            Ok(()) => StreamError::Ended.into(),
-            Err(reason) => reason.error(),
-        }))
+    fn unsatisfied<T>(&self) -> Poll<io::Result<T>> {
+        match self.end {
+            Some(Ok(())) => Poll::Ready(Err(StreamError::Ended.into())),
+            Some(Err(reason)) => Poll::Ready(Err(reason.error())),
+            None => Poll::Pending,
+        }
     }
 
     /// `nothing`, if the other side has ended the stream; or why it ended.
-    fn at_end<T>(&self, nothing: T) -> Option<io::Result<T>> {
-        Some(match self.end? {
-            Ok(()) => Ok(nothing),
-            Err(reason) => Err(reason.error()),
-        })
+    fn at_end<T>(&self, nothing: T) -> Poll<io::Result<T>> {
+        match self.end {
+            Some(Ok(())) => Poll::Ready(Ok(nothing)),
+            Some(Err(reason)) => Poll::Ready(Err(reason.error())),
+            None => Poll::Pending,
+        }
     }
 }

@@ -201,19 +201,19 @@ impl Inner {
         self: &Rc<Self>,
         context: &Context<'_>,
         waiting: &mut bool,
-        mut read: impl FnMut(&mut Incoming) -> Option<io::Result<T>>,
+        mut read: impl FnMut(&mut Incoming) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let mut incoming = self.incoming.borrow_mut();
         if self.kind == StreamKind::PipeWriter || incoming.is_busy() && !*waiting {
             return Poll::Ready(Err(self.refusal(&incoming)));
         }
-        let Some(result) = read(&mut incoming) else {
+        let polled = read(&mut incoming);
+        *waiting = polled.is_pending();
+        if polled.is_pending() {
             drop(incoming);
-            *waiting = true;
             self.wait_to_read(context.waker());
-            return Poll::Pending;
-        };
-        *waiting = false;
+            return polled;
+        }
         let waker = incoming.finish();
         let is_low = incoming.is_low();
         drop(incoming);
@@ -221,7 +221,7 @@ impl Inner {
         if is_low {
             self.receive();
         }
-        Poll::Ready(result)
+        polled
     }
 
     /// As `poll_read`, for a read that is not a future of its own and may never be polled again:
@@ -230,7 +230,7 @@ impl Inner {
     pub(super) fn poll_read_again<T>(
         self: &Rc<Self>,
         context: &Context<'_>,
-        read: impl FnMut(&mut Incoming) -> Option<io::Result<T>>,
+        read: impl FnMut(&mut Incoming) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let result = self.poll_read(context, &mut false, read);
         if result.is_pending() {

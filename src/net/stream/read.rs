@@ -25,7 +25,7 @@ impl<F> Unpin for Read<'_, F> {}
 
 impl<T, F> Future for Read<'_, F>
 where
-    F: FnMut(&mut Incoming) -> Option<io::Result<T>>,
+    F: FnMut(&mut Incoming) -> Poll<io::Result<T>>,
 {
     type Output = io::Result<T>;
 

@@ -5,6 +5,7 @@ use super::incoming::Incoming;
 use super::read::Read;
 use crate::buffer::Piece;
 use std::io;
+use std::task::Poll;
 
 /// # Reading
 ///
@@ -16,7 +17,7 @@ use std::io;
 impl IoStream {
     pub(super) fn read<T, F>(&self, read: F) -> Read<'_, F>
     where
-        F: FnMut(&mut Incoming) -> Option<io::Result<T>>,
+        F: FnMut(&mut Incoming) -> Poll<io::Result<T>>,
     {
         #[cfg(feature = "futures-io")]
         self.put_back();

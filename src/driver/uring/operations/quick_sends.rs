@@ -22,7 +22,10 @@ const LONGEST: usize = 256 * 1024;
 const NEEDED: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
 
 pub(in crate::driver::uring) struct QuickSends {
-    sends: Vec<Sending>,
+    /// The row, and behind it places for more.
+    places: Vec<Sending>,
+    /// How many stand in the row.
+    count: usize,
     /// Names those that stand in the row now.
     stamp: Stamp,
     /// Somebody waits for one of them to be over.
@@ -32,8 +35,11 @@ pub(in crate::driver::uring) struct QuickSends {
     longest: usize,
 }
 
+/// A place in the row. It is filled where it is, as these are too large to be moved for nothing.
+#[derive(Default)]
 struct Sending {
-    owner: Rc<dyn Owner>,
+    /// There is one if somebody stands here.
+    owner: Option<Rc<dyn Owner>>,
     data: Gather,
     length: u32,
     /// What the kernel has said, if it has not sent everything.
@@ -44,7 +50,7 @@ impl QuickSends {
     pub(super) fn new(features: Features) -> QuickSends {
         let longest = if features.contains(NEEDED) { LONGEST } else { 0 };
         let stamp = Stamp::first(Kind::QuickSend);
-        QuickSends { sends: Vec::new(), stamp, awaited: false, bytes: 0, longest }
+        QuickSends { places: Vec::new(), count: 0, stamp, awaited: false, bytes: 0, longest }
     }
 
     pub(in crate::driver::uring) fn longest(&self) -> usize {
@@ -52,7 +58,7 @@ impl QuickSends {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sends.is_empty()
+        self.count == 0
     }
 
     pub(super) fn are_awaited(&self) -> bool {
@@ -60,13 +66,13 @@ impl QuickSends {
     }
 
     pub(super) fn await_all(&mut self) {
-        self.awaited = !self.sends.is_empty();
+        self.awaited = !self.is_empty();
     }
 
     pub(in crate::driver::uring) fn push(
         &mut self,
         send: QuickSend,
-        mut data: Gather,
+        data: Gather,
         owner: Rc<dyn Owner>,
         files: &mut Files,
         ring: &mut Ring,
@@ -76,10 +82,17 @@ impl QuickSends {
         self.awaited |= send.awaited || self.bytes > LONGEST;
         let registered = files.holds(send.stream, ring);
         // There are fewer than descriptors.
-        let token = Token::new(self.stamp, self.sends.len() as u32);
-        let request = requests::quick_send(send, data.rest(0), registered);
+        let token = Token::new(self.stamp, self.count as u32);
+        if self.count == self.places.len() {
+            self.places.push(Sending::default());
+        }
+        let place = &mut self.places[self.count];
+        self.count += 1;
+        place.owner = Some(owner);
+        place.data = data;
+        place.length = send.length;
+        let request = requests::quick_send(send, place.data.rest(0), registered);
         let request = request.user_data(token.bits());
-        self.sends.push(Sending { owner, data, length: send.length, result: None });
         // SAFETY: the data that the request refers to is on the heap or static, and owned by what
         // stands in the row until `settle` knows that the request is done; `leak` keeps what is not.
         unsafe { ring.push(request) };
@@ -91,21 +104,19 @@ impl QuickSends {
         if completion.token.stamp() != self.stamp {
             return false;
         }
-        let sending = self.sends.get_mut(completion.token.slot() as usize);
+        let sending = self.row().get_mut(completion.token.slot() as usize);
         let known = sending.map(|sending| sending.result = Some(completion.result));
         known.is_some()
     }
 
+    fn row(&mut self) -> &mut [Sending] {
+        &mut self.places[..self.count]
+    }
+
     /// All of them are over.
     pub(super) fn settle(&mut self, notices: &mut VecDeque<Notice>) {
-        for sending in self.sends.drain(..) {
-            let Sending { owner, length, .. } = &sending;
-            if sending.result.is_some() || !owner.is_sent(*length as usize) {
-                notices.push_back(sending.over());
-            } else {
-                debug_assert!(Rc::strong_count(owner) > 1, "its descriptor is closed elsewhere");
-            }
-        }
+        self.row().iter_mut().for_each(|sending| sending.settle(notices));
+        self.count = 0;
         self.stamp = self.stamp.next();
         self.awaited = false;
         self.bytes = 0;
@@ -115,7 +126,7 @@ impl QuickSends {
     /// everything or nothing.
     #[cold]
     pub(super) fn settle_untold(&mut self, notices: &mut VecDeque<Notice>) {
-        for sending in &mut self.sends {
+        for sending in self.row() {
             sending.result.get_or_insert(-UNTOLD);
         }
         self.settle(notices);
@@ -123,28 +134,44 @@ impl QuickSends {
 
     /// Keeps for ever what the kernel may still read, and tells the owners that it is over.
     pub(super) fn leak(&mut self, notices: &mut VecDeque<Notice>) {
-        notices.extend(self.sends.drain(..).map(|sending| match sending.result {
+        notices.extend(self.row().iter_mut().filter_map(|sending| match sending.result {
             Some(_) => sending.over(),
             None => sending.leak(),
         }));
+        self.count = 0;
     }
 }
 
 impl Sending {
-    fn over(self) -> Notice {
-        let Sending { owner, data, length, result } = self;
+    /// Leaves the place, and has the owner told if there is anything to tell.
+    #[inline]
+    fn settle(&mut self, notices: &mut VecDeque<Notice>) {
+        let owner = self.owner.as_ref();
+        if self.result.is_none() && owner.is_some_and(|owner| owner.is_sent(self.length as usize)) {
+            let shared = owner.is_some_and(|owner| Rc::strong_count(owner) > 1);
+            debug_assert!(shared, "its descriptor is closed elsewhere");
+            self.data = Gather::default();
+            self.owner = None;
+        } else {
+            notices.extend(self.over());
+        }
+    }
+
+    #[cold]
+    fn over(&mut self) -> Option<Notice> {
+        let Sending { owner, data, length, result } = std::mem::take(self);
         let outcome = match result {
             None => Outcome::Sent { data, sent: length as usize, result: Ok(()) },
             Some(result) => sent_in_part(data, result),
         };
-        Notice::Outcome(owner, outcome)
+        Some(Notice::Outcome(owner?, outcome))
     }
 
-    fn leak(self) -> Notice {
-        let Sending { owner, data, .. } = self;
+    fn leak(&mut self) -> Option<Notice> {
+        let Sending { owner, data, .. } = std::mem::take(self);
         std::mem::forget(data);
         let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
-        Notice::Outcome(owner, Outcome::Sent { data: Gather::default(), sent: 0, result })
+        Some(Notice::Outcome(owner?, Outcome::Sent { data: Gather::default(), sent: 0, result }))
     }
 }
 
