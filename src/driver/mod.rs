@@ -33,6 +33,7 @@
 //!   It does so in `turn`, `flush` and `close`, and not where an owner asks for something.
 //!   `flush` waits for cancelled operations, too.
 
+pub(crate) mod notices;
 pub(crate) mod operation;
 pub(crate) mod uring;
 
@@ -40,8 +41,8 @@ use crate::buffer::{Gather, PoolSize};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
 use crate::handle::Shared;
-use operation::{Notice, Operation, Owner, PoolId, QuickSend};
-use std::collections::VecDeque;
+use notices::Notices;
+use operation::{Operation, Owner, PoolId, QuickSend};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
@@ -90,7 +91,7 @@ pub(crate) struct Readiness {
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) ready: Vec<Readiness>,
-    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) notices: Notices,
 }
 
 impl Batch {
@@ -141,7 +142,7 @@ pub(crate) trait Driver {
     /// Makes the kernel let go of every removed poll and cancelled operation, and has it send and
     /// close what it is to, without blocking.
     /// Outcomes that this brings go to `notices`. False if it has ended early, as told.
-    fn flush(&mut self, extent: Flush, notices: &mut VecDeque<Notice>) -> io::Result<bool>;
+    fn flush(&mut self, extent: Flush, notices: &mut Notices) -> io::Result<bool>;
 
     /// True if the last turn has found nothing, and one that does not wait would do nothing now.
     /// Costs no system call, and may be false for no reason.
@@ -193,7 +194,7 @@ pub(crate) trait Driver {
 
     /// Cancels everything and waits, bounded, for the kernel to let go. What it does not let go of
     /// is never freed. The last outcomes of operations go to `notices`.
-    fn close(&mut self, notices: &mut VecDeque<Notice>);
+    fn close(&mut self, notices: &mut Notices);
 
     /// Gives up the kernel object without a word to the kernel: for the child of a fork, which
     /// shares it with its parent.

@@ -7,7 +7,6 @@ use socket2::SockAddr;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
-use std::task::Waker;
 
 /// What is asked of the kernel.
 ///
@@ -66,8 +65,6 @@ pub(crate) enum Outcome {
     Accepted(OwnedFd),
     /// No more connections will follow.
     AcceptEnded(io::Result<()>),
-    /// What was received last was too much.
-    Full,
     /// No more data will follow: it is the end of the stream, or it was not to be had.
     ReceiveEnded(io::Result<()>),
     /// The data, and how much of it was sent. All of it, if nothing went wrong.
@@ -87,11 +84,14 @@ pub(crate) trait Owner {
     fn complete(self: Rc<Self>, outcome: Outcome);
 
     /// Called by the driver: data has come, and more may follow. If the buffers of the pool are
-    /// `scarce`, they are not to be kept.
-    fn receive(&self, chunk: Chunk, scarce: bool) -> Receipt {
+    /// `scarce`, they are not to be kept. True if [`received`](Self::received) is to be called.
+    fn receive(&self, chunk: Chunk, scarce: bool) -> bool {
         let _ = (chunk, scarce);
-        Receipt::default()
+        false
     }
+
+    /// Called by the loop. Wakes who has waited for data, and stops receiving if it is too much.
+    fn received(&self) {}
 
     /// Called by the driver: others wait for a buffer, and what has come is to be kept elsewhere.
     fn give_back(&self) {}
@@ -106,33 +106,6 @@ pub(crate) trait Owner {
     fn is_sent(&self, bytes: usize) -> bool {
         let _ = bytes;
         false
-    }
-}
-
-/// What follows from data that has come.
-#[derive(Default)]
-pub(crate) struct Receipt {
-    /// Who has waited for it.
-    pub(crate) waker: Option<Waker>,
-    /// It is too much: [`Outcome::Full`] is to be told.
-    pub(crate) is_full: bool,
-}
-
-/// What the loop is to tell.
-pub(crate) enum Notice {
-    /// There is something for the one who waits.
-    Wake(Waker),
-    Outcome(Rc<dyn Owner>, Outcome),
-}
-
-impl Notice {
-    /// Calls wakers, which are user code if they are other executors'.
-    #[inline]
-    pub(crate) fn tell(self) {
-        match self {
-            Notice::Wake(waker) => waker.wake(),
-            Notice::Outcome(owner, outcome) => owner.complete(outcome),
-        }
     }
 }
 

@@ -16,7 +16,8 @@ mod setup;
 mod token;
 
 use crate::buffer::{Gather, PoolSize};
-use crate::driver::operation::{Notice, Operation, Owner, PoolId, QuickSend};
+use crate::driver::notices::Notices;
+use crate::driver::operation::{Operation, Owner, PoolId, QuickSend};
 use crate::driver::{Batch, Counters, Driver, Flush, OperationKey, Readiness, Wait};
 use crate::events::{Events, Trigger};
 use crate::features::KernelFeatures;
@@ -27,7 +28,6 @@ use operations::Operations;
 use polls::Polls;
 use ring::{Completion, HeldBack, Ring};
 pub(crate) use setup::Sizes;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -251,7 +251,7 @@ impl Driver for Uring {
         self.is_releasing() || self.operations.has_notices()
     }
 
-    fn flush(&mut self, extent: Flush, notices: &mut VecDeque<Notice>) -> io::Result<bool> {
+    fn flush(&mut self, extent: Flush, notices: &mut Notices) -> io::Result<bool> {
         self.settled = false;
         let flushed = self.flush_cancellations(extent);
         self.polls.forget_levels();
@@ -352,7 +352,7 @@ impl Driver for Uring {
         self.polls.put_back(rest);
     }
 
-    fn close(&mut self, notices: &mut VecDeque<Notice>) {
+    fn close(&mut self, notices: &mut Notices) {
         self.settled = false;
         self.polls.disarm_all(&mut self.ring);
         self.operations.cancel_all(&mut self.ring);

@@ -20,10 +20,10 @@ use super::requests;
 use super::ring::Ring;
 use super::token::{Kind, Stamp, Token};
 use crate::driver::OperationKey;
-use crate::driver::operation::{Notice, Operation, Owner};
+use crate::driver::notices::Notices;
+use crate::driver::operation::{Operation, Owner};
 use crate::features::KernelFeatures as Features;
 use slab::Slab;
-use std::collections::VecDeque;
 use std::io;
 use std::rc::{Rc, Weak};
 
@@ -70,7 +70,7 @@ pub(super) struct Operations {
     /// Requests to be made before the next wait, or polls.
     to_arm: Vec<(u32, By)>,
     /// What is to be told when the turn ends.
-    notices: VecDeque<Notice>,
+    notices: Notices,
     cancelled: usize,
     pub(super) quick_sends: QuickSends,
     /// Those whose operation is over, and who keep buffers all the same.
@@ -101,7 +101,7 @@ impl Operations {
             stamp: Stamp::first(Kind::Operation),
             pools: Vec::new(),
             to_arm: Vec::new(),
-            notices: VecDeque::new(),
+            notices: Notices::default(),
             cancelled: 0,
             quick_sends: QuickSends::new(features),
             keepers: Vec::new(),
@@ -299,15 +299,8 @@ impl Operations {
 
     /// Moves what there is to tell to `notices`.
     #[inline]
-    pub(super) fn report(&mut self, notices: &mut VecDeque<Notice>) {
-        if self.notices.is_empty() {
-            return;
-        }
-        if notices.is_empty() {
-            std::mem::swap(notices, &mut self.notices);
-        } else {
-            notices.append(&mut self.notices);
-        }
+    pub(super) fn report(&mut self, notices: &mut Notices) {
+        self.notices.move_to(notices);
     }
 
     /// Keeps for ever what the kernel has not let go of, and tells the owners that it is over.
@@ -317,7 +310,7 @@ impl Operations {
             return;
         }
         for (_, Slot { operation, owner, .. }) in &self.slots {
-            self.notices.push_back(Notice::Outcome(owner.clone(), operation.lost()));
+            self.notices.push_outcome(owner.clone(), operation.lost());
         }
         std::mem::forget(std::mem::take(&mut self.slots));
         std::mem::take(&mut self.pools).into_iter().for_each(|buffers| buffers.pool.leak());

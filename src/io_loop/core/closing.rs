@@ -3,7 +3,7 @@
 use super::Core;
 use super::tasks::EndOfTask;
 use crate::callbacks::Callback;
-use crate::driver::operation::Notice;
+use crate::driver::notices::Notice;
 use crate::error::LoopError;
 use crate::executor::Executor;
 use crate::handlers::Handler;
@@ -47,7 +47,7 @@ impl Core {
             false => Vec::new(),
         };
         let outcomes = std::mem::take(&mut self.batch.borrow_mut().notices);
-        let outcomes = (outcomes.into_iter().chain(self.news_of_closing()))
+        let outcomes = (outcomes.chain(self.news_of_closing()))
             .map(|outcome| (Origin::of_loop(), Doomed::Outcome(Told(Some(outcome)))));
         self.tasks.wake_all();
         let callbacks = RefCell::default();

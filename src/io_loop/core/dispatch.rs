@@ -2,11 +2,12 @@
 
 use super::{Core, add};
 use crate::driver::Readiness;
-use crate::driver::operation::Notice;
+use crate::driver::operation::{Outcome, Owner};
 use crate::events::Events;
 use crate::handlers::Handler;
 use crate::report::Origin;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 impl Core {
     /// Drops what the kernel has let go of, then calls the handlers of what is ready.
@@ -51,14 +52,24 @@ impl Core {
 
     #[inline]
     fn tell_all(&self) {
-        while let Some(notice) = self.next_notice() {
-            notice.tell();
+        loop {
+            while let Some(owner) = self.next_received() {
+                owner.received();
+            }
+            match self.next_outcome() {
+                Some((owner, outcome)) => owner.complete(outcome),
+                None => break,
+            }
         }
     }
 
     #[inline]
-    fn next_notice(&self) -> Option<Notice> {
-        self.batch.borrow_mut().notices.pop_front()
+    fn next_received(&self) -> Option<Rc<dyn Owner>> {
+        self.batch.borrow_mut().notices.pop_received()
+    }
+
+    fn next_outcome(&self) -> Option<(Rc<dyn Owner>, Outcome)> {
+        self.batch.borrow_mut().notices.pop_outcome()
     }
 
     #[inline]

@@ -3,7 +3,8 @@
 use super::Core;
 use crate::buffer::{Gather, PoolSize};
 use crate::driver::OperationKey;
-use crate::driver::operation::{Notice, Operation, Outcome, Owner, PoolId, QuickSend};
+use crate::driver::notices::Notice;
+use crate::driver::operation::{Operation, Outcome, Owner, PoolId, QuickSend};
 use crate::error::LoopError;
 use crate::fork::ForkGuard;
 use std::io;
@@ -124,8 +125,7 @@ impl Core {
         let mourners = self.mourners.take();
         mourners.into_iter().filter_map(|(_, owner)| {
             let cancelled = io::Error::from_raw_os_error(libc::ECANCELED);
-            let outcome = Outcome::ReceiveEnded(Err(cancelled));
-            Some(Notice::Outcome(owner.upgrade()?, outcome))
+            Some(Notice::Outcome(owner.upgrade()?, Outcome::ReceiveEnded(Err(cancelled))))
         })
     }
 

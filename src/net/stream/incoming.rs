@@ -5,8 +5,8 @@ use super::queue::Queue;
 use super::waiters::{Waiters, Wakers};
 use crate::buffer::{Chunk, Piece};
 use crate::driver::OperationKey;
-use crate::driver::operation::Receipt;
 use std::io;
+use std::mem;
 use std::task::{Poll, Waker};
 
 /// Above this many bytes that nobody has read, a stream stops receiving.
@@ -24,8 +24,11 @@ pub(crate) struct Incoming {
     full: bool,
     /// Nothing more comes: it is the end, or there is a reason.
     end: Option<Result<(), Reason>>,
-    /// Wakes the read that waits, once.
+    /// Wakes the read that waits. It stays for the next one, which most often is of the same task.
     reader: Option<Waker>,
+    /// The reader is to be woken, once, when data comes.
+    awaited: bool,
+    news: News,
     /// A read waits, if only for its next turn.
     busy: bool,
     /// The read that waits asks for this many bytes.
@@ -33,6 +36,15 @@ pub(crate) struct Incoming {
     /// Those who wait for the end, and not for data. Most often nobody does.
     watchers: Option<Box<Waiters>>,
     high_water: usize,
+}
+
+/// What is to be told of data that has come.
+#[derive(Clone, Copy, Default)]
+struct News {
+    /// The reader has waited for it.
+    awaited: bool,
+    /// Receiving is to stop.
+    too_much: bool,
 }
 
 impl Default for Incoming {
@@ -44,6 +56,8 @@ impl Default for Incoming {
             full: false,
             end: None,
             reader: None,
+            awaited: false,
+            news: News::default(),
             busy: false,
             wanted: 0,
             watchers: None,
@@ -54,21 +68,31 @@ impl Default for Incoming {
 
 /// Receiving: when it begins, stops and ends.
 impl Incoming {
-    /// Data has come.
+    /// Data has come. True if that is news.
     #[inline]
-    pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> Receipt {
+    pub(super) fn received(&mut self, chunk: Chunk, scarce: bool) -> bool {
         // One who waits for data takes it soon, and is to have it without a copy.
-        let may_keep = !scarce || self.reader.is_some() || self.busy && self.queue.lent() < FEW;
+        let may_keep = !scarce || self.awaited || self.busy && self.queue.lent() < FEW;
         self.queue.push(chunk, may_keep);
         let is_full = self.queue.len() >= self.limit() && !self.stopping;
+        let is_awaited = mem::take(&mut self.awaited);
         self.full |= is_full;
-        Receipt { waker: self.reader.take(), is_full }
+        self.news.too_much |= is_full;
+        self.news.awaited |= is_awaited;
+        is_awaited || is_full
+    }
+
+    /// Takes the news: whom to wake, and whether to stop receiving.
+    #[inline]
+    pub(super) fn take_news(&mut self) -> (Option<Waker>, bool) {
+        let News { awaited, too_much } = mem::take(&mut self.news);
+        (if awaited { self.reader.take() } else { None }, too_much)
     }
 
     /// Receiving is over. Says whether to go on all the same.
     pub(super) fn receiving_ended(&mut self, result: Result<(), Reason>) -> bool {
         self.receiving = None;
-        let stopped = std::mem::take(&mut self.stopping);
+        let stopped = mem::take(&mut self.stopping);
         let cancelled = result == Err(Reason::CANCELLED);
         if stopped && cancelled {
             return true;
@@ -114,12 +138,13 @@ impl Incoming {
     /// Everybody who waits for data, or for the end.
     pub(super) fn wakers(&mut self) -> [Wakers; 2] {
         let watchers = self.watchers.as_mut().map(|watchers| watchers.take_all());
-        [Wakers::one(self.reader.take()), watchers.unwrap_or_default()]
+        let reader = if mem::take(&mut self.awaited) { self.reader.take() } else { None };
+        [Wakers::one(reader), watchers.unwrap_or_default()]
     }
 
     pub(super) fn is_waited_for(&self) -> bool {
         let is_watched = self.watchers.as_ref().is_some_and(|watchers| !watchers.is_empty());
-        self.reader.is_some() || is_watched
+        self.awaited || is_watched
     }
 
     pub(super) fn watchers(&mut self) -> &mut Waiters {
@@ -160,21 +185,31 @@ impl Incoming {
         self.busy
     }
 
-    /// Whether this waker is the one that will be woken.
-    pub(super) fn knows(&self, waker: &Waker) -> bool {
+    /// A read waits from now on. What there is may have to wait with it for long. False if its waker
+    /// is not known yet.
+    #[inline]
+    pub(super) fn wait(&mut self, waker: &Waker) -> bool {
+        self.busy = true;
+        self.awaited = true;
+        self.queue.give_back();
         self.reader.as_ref().is_some_and(|reader| reader.will_wake(waker))
     }
 
-    /// Leaves a waker. The one before is to be dropped with nothing borrowed.
-    pub(super) fn wait(&mut self, waker: Waker) -> Option<Waker> {
-        self.reader.replace(waker)
+    /// Leaves a waker for who waits. True if it is late: what it is to tell of has come while it was
+    /// cloned. The one before is to be dropped with nothing borrowed.
+    pub(super) fn set_reader(&mut self, waker: Waker) -> (Option<Waker>, bool) {
+        (self.reader.replace(waker), !self.awaited)
     }
 
-    /// A read waits from now on. What there is may have to wait with it for long.
+    /// Leaves the waker of who was woken for the next time, unless there is another one, or no next
+    /// time. The one that is too many is to be dropped with nothing borrowed.
     #[inline]
-    pub(super) fn set_busy(&mut self) {
-        self.busy = true;
-        self.queue.give_back();
+    pub(super) fn keep_reader(&mut self, waker: Waker) -> Option<Waker> {
+        if self.reader.is_some() || self.end.is_some() {
+            return Some(waker);
+        }
+        self.reader = Some(waker);
+        None
     }
 
     /// The read waits no more, but is woken all the same.
@@ -183,18 +218,20 @@ impl Incoming {
         self.busy = false;
     }
 
-    /// The read waits no more, done or not. Its waker is to be dropped with nothing borrowed.
+    /// The read waits no more.
     #[inline]
-    pub(super) fn finish(&mut self) -> Option<Waker> {
+    pub(super) fn finish(&mut self) {
         self.busy = false;
+        self.awaited = false;
         self.wanted = 0;
-        self.reader.take()
     }
 
-    /// As `finish`, for one that is not done: what came for it may have to wait for long.
+    /// As `finish`, for one that is not done: what came for it may have to wait for long. Its waker
+    /// is to be dropped with nothing borrowed.
     pub(super) fn give_up(&mut self) -> Option<Waker> {
+        self.finish();
         self.queue.give_back();
-        self.finish()
+        self.reader.take()
     }
 }
 

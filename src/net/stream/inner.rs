@@ -14,8 +14,7 @@ use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::waiters::Wakers;
 use crate::buffer::Chunk;
-use crate::driver::OperationKey;
-use crate::driver::operation::{Operation, Outcome, Owner, PoolId, Receipt, StreamKind};
+use crate::driver::operation::{Outcome, Owner, PoolId, StreamKind};
 use crate::fork::ForkGuard;
 use crate::io_loop::Core;
 use std::any::Any;
@@ -24,14 +23,13 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
 
 pub(crate) struct Inner {
     core: Weak<Core>,
     /// `None` while it is being closed.
     fd: Option<OwnedFd>,
     pub(super) kind: StreamKind,
-    pool: Cell<Option<PoolId>>,
+    pub(super) pool: Cell<Option<PoolId>>,
     pub(super) incoming: RefCell<Incoming>,
     pub(super) outgoing: RefCell<Outgoing>,
     pub(super) on_close: Cell<Option<Box<CloseCallback>>>,
@@ -143,136 +141,6 @@ impl Inner {
     }
 }
 
-/// Receiving.
-impl Inner {
-    /// Has the kernel receive, if there is room for what comes.
-    pub(super) fn receive(self: &Rc<Self>) {
-        if !self.incoming.borrow().wants_more() {
-            return;
-        }
-        if let Err(error) = self.start_receiving() {
-            self.incoming.borrow_mut().end(Err((&error).into()));
-            self.tell_end();
-        }
-    }
-
-    fn start_receiving(self: &Rc<Self>) -> io::Result<()> {
-        let core = self.core()?;
-        let pool = match self.pool.get() {
-            Some(pool) => pool,
-            None => core.default_pool()?,
-        };
-        let receive =
-            Operation::Receive { stream: self.as_fd().as_raw_fd(), kind: self.kind, pool };
-        let operation = core.submit(receive, self.clone())?;
-        self.incoming.borrow_mut().started(operation);
-        Ok(())
-    }
-
-    /// What there is to read is enough, or is to come another way.
-    fn pause_receiving(&self) {
-        self.end_receiving(Core::stop);
-    }
-
-    /// The descriptor is about to be closed.
-    fn stop_receiving(&self) {
-        self.end_receiving(Core::cancel);
-    }
-
-    fn end_receiving(&self, end: impl FnOnce(&Core, OperationKey)) {
-        let operation = self.incoming.borrow_mut().stop();
-        if let (Some(operation), Ok(core)) = (operation, self.core()) {
-            end(&core, operation);
-        }
-    }
-
-    /// Receives into this pool from now on.
-    pub(super) fn set_pool(&self, pool: PoolId) {
-        if self.pool.replace(Some(pool)) != Some(pool) {
-            // It goes on with the new one.
-            self.pause_receiving();
-        }
-    }
-
-    /// Tries to read now; if that is not possible yet, `context` is woken when it is worth another
-    /// try. `waiting` says that this read has been tried before.
-    #[inline]
-    pub(super) fn poll_read<T>(
-        self: &Rc<Self>,
-        context: &Context<'_>,
-        waiting: &mut bool,
-        mut read: impl FnMut(&mut Incoming) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        let mut incoming = self.incoming.borrow_mut();
-        if self.kind == StreamKind::PipeWriter || incoming.is_busy() && !*waiting {
-            return Poll::Ready(Err(self.refusal(&incoming)));
-        }
-        let polled = read(&mut incoming);
-        *waiting = polled.is_pending();
-        if polled.is_pending() {
-            drop(incoming);
-            self.wait_to_read(context.waker());
-            return polled;
-        }
-        let waker = incoming.finish();
-        let is_low = incoming.is_low();
-        drop(incoming);
-        drop(waker);
-        if is_low {
-            self.receive();
-        }
-        polled
-    }
-
-    /// As `poll_read`, for a read that is not a future of its own and may never be polled again:
-    /// other reads are not refused because of it.
-    #[cfg(feature = "futures-io")]
-    pub(super) fn poll_read_again<T>(
-        self: &Rc<Self>,
-        context: &Context<'_>,
-        read: impl FnMut(&mut Incoming) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        let result = self.poll_read(context, &mut false, read);
-        if result.is_pending() {
-            self.incoming.borrow_mut().set_idle();
-        }
-        result
-    }
-
-    /// Why nobody can read.
-    #[cold]
-    fn refusal(&self, incoming: &Incoming) -> io::Error {
-        match incoming.ended() {
-            _ if self.kind == StreamKind::PipeWriter => io::Error::from_raw_os_error(libc::EBADF),
-            Some(Err(reason)) => reason.error(),
-            Some(Ok(())) | None => StreamError::AlreadyReading.into(),
-        }
-    }
-
-    fn wait_to_read(self: &Rc<Self>, waker: &Waker) {
-        let (is_known, is_receiving) = {
-            let mut incoming = self.incoming.borrow_mut();
-            incoming.set_busy();
-            (incoming.knows(waker), incoming.is_receiving())
-        };
-        if !is_known {
-            let waker = waker.clone();
-            let before = self.incoming.borrow_mut().wait(waker);
-            drop(before);
-        }
-        if !is_receiving {
-            // If that fails on the spot, it wakes.
-            self.receive();
-        }
-    }
-
-    /// A read that waits is given up.
-    pub(super) fn give_up_reading(&self) {
-        let waker = self.incoming.borrow_mut().give_up();
-        drop(waker);
-    }
-}
-
 /// Closing.
 impl Inner {
     pub(super) fn shut_down(&self, how: Shutdown) {
@@ -316,6 +184,7 @@ impl Inner {
         self.tell_end_of_dropped();
         self.stop_receiving();
         self.tell_end();
+        self.give_up_reading();
     }
 }
 
@@ -353,11 +222,23 @@ impl Inner {
 }
 
 impl Owner for Inner {
-    fn receive(&self, chunk: Chunk, scarce: bool) -> Receipt {
+    fn receive(&self, chunk: Chunk, scarce: bool) -> bool {
         match self.state.get() {
             State::Open => self.incoming.borrow_mut().received(chunk, scarce),
             // Nobody reads.
-            State::Abandoned | State::Closed => Receipt::default(),
+            State::Abandoned | State::Closed => false,
+        }
+    }
+
+    fn received(&self) {
+        let (waker, too_much) = self.incoming.borrow_mut().take_news();
+        if let Some(waker) = waker {
+            waker.wake_by_ref();
+            let surplus = self.incoming.borrow_mut().keep_reader(waker);
+            drop(surplus);
+        }
+        if too_much {
+            self.pause_receiving();
         }
     }
 
@@ -378,7 +259,6 @@ impl Owner for Inner {
 
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
-            Outcome::Full => self.pause_receiving(),
             Outcome::ReceiveEnded(result) => self.receiving_ended(result),
             Outcome::Sent { data, sent, result } => {
                 drop(data);

@@ -1,7 +1,7 @@
 //! [`IoStream`]: bytes both ways, over TCP, Unix sockets and pipes.
 //!
-//! `inner` ties together the receiving side (`incoming`, on its `queue`) and the sending side
-//! (`outgoing`, which `sending` has sent); `read`, `write` and `closing` have the futures that users
+//! `inner` ties together the receiving side (`incoming`, on its `queue`, which `receiving` has
+//! filled) and the sending side (`outgoing`, which `sending` has sent); `read`, `write` and `closing` have the futures that users
 //! wait for.
 
 mod closing;
@@ -15,6 +15,7 @@ mod outgoing;
 mod queue;
 mod read;
 mod reading;
+mod receiving;
 mod sending;
 mod waiters;
 mod write;

@@ -4,6 +4,7 @@ use super::IoStream;
 use super::incoming::Incoming;
 use super::read::Read;
 use crate::buffer::Piece;
+use std::future::Future;
 use std::io;
 use std::task::Poll;
 
@@ -179,8 +180,8 @@ impl IoStream {
     ///     Ok(())
     /// }
     /// ```
-    pub async fn chunk(&self) -> io::Result<Option<Piece>> {
-        self.read(|incoming| incoming.read_piece()).await
+    pub fn chunk(&self) -> impl Future<Output = io::Result<Option<Piece>>> {
+        self.read(Incoming::read_piece)
     }
 
     /// Whether a read waits.

@@ -2,12 +2,12 @@
 
 use super::{By, Operations, Slot, State, cancelled, failure};
 use crate::buffer::Chunk;
-use crate::driver::operation::{Notice, Operation, Outcome, Owner, PoolId, Receipt, StreamKind};
+use crate::driver::notices::Notices;
+use crate::driver::operation::{Operation, Outcome, Owner, PoolId, StreamKind};
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::Completion;
 use crate::features::KernelFeatures as Features;
 use crate::sys;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -216,7 +216,7 @@ impl Operations {
 
     fn tell(&mut self, slot: u32, outcome: Outcome) {
         let owner = self.slots[slot as usize].owner.clone();
-        self.notices.push_back(Notice::Outcome(owner, outcome));
+        self.notices.push_outcome(owner, outcome);
     }
 
     /// The kernel is done with an operation, which is taken out of its slot.
@@ -224,18 +224,14 @@ impl Operations {
         let Slot { state, operation, owner, .. } = self.slots.remove(slot as usize);
         self.cancelled -= usize::from(state == State::Cancelled);
         self.remember_keeper(&owner);
-        self.notices.push_back(Notice::Outcome(owner, operation.ended(result)));
+        self.notices.push_outcome(owner, operation.ended(result));
     }
 }
 
 /// Gives data to its owner.
 #[inline]
-fn hand_over(chunk: Chunk, scarce: bool, owner: &Rc<dyn Owner>, notices: &mut VecDeque<Notice>) {
-    let Receipt { waker, is_full } = owner.receive(chunk, scarce);
-    if let Some(waker) = waker {
-        notices.push_back(Notice::Wake(waker));
-    }
-    if is_full {
-        notices.push_back(Notice::Outcome(owner.clone(), Outcome::Full));
+fn hand_over(chunk: Chunk, scarce: bool, owner: &Rc<dyn Owner>, notices: &mut Notices) {
+    if owner.receive(chunk, scarce) {
+        notices.push_received(owner.clone());
     }
 }

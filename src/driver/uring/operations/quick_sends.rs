@@ -5,13 +5,13 @@
 //! until it is known of all that they are over.
 
 use crate::buffer::Gather;
-use crate::driver::operation::{Notice, Outcome, Owner, QuickSend, UNTOLD};
+use crate::driver::notices::Notices;
+use crate::driver::operation::{Outcome, Owner, QuickSend, UNTOLD};
 use crate::driver::uring::files::Files;
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::{Completion, Ring};
 use crate::driver::uring::token::{Kind, Stamp, Token};
 use crate::features::KernelFeatures as Features;
-use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
@@ -114,7 +114,7 @@ impl QuickSends {
     }
 
     /// All of them are over.
-    pub(super) fn settle(&mut self, notices: &mut VecDeque<Notice>) {
+    pub(super) fn settle(&mut self, notices: &mut Notices) {
         self.row().iter_mut().for_each(|sending| sending.settle(notices));
         self.count = 0;
         self.stamp = self.stamp.next();
@@ -125,7 +125,7 @@ impl QuickSends {
     /// All of them are over, but completions have been dropped: without one, a send may have sent
     /// everything or nothing.
     #[cold]
-    pub(super) fn settle_untold(&mut self, notices: &mut VecDeque<Notice>) {
+    pub(super) fn settle_untold(&mut self, notices: &mut Notices) {
         for sending in self.row() {
             sending.result.get_or_insert(-UNTOLD);
         }
@@ -133,11 +133,15 @@ impl QuickSends {
     }
 
     /// Keeps for ever what the kernel may still read, and tells the owners that it is over.
-    pub(super) fn leak(&mut self, notices: &mut VecDeque<Notice>) {
-        notices.extend(self.row().iter_mut().filter_map(|sending| match sending.result {
-            Some(_) => sending.over(),
-            None => sending.leak(),
-        }));
+    pub(super) fn leak(&mut self, notices: &mut Notices) {
+        for sending in self.row() {
+            if sending.result.is_none() {
+                // The owner is told that nothing was sent.
+                std::mem::forget(std::mem::take(&mut sending.data));
+                sending.result = Some(-libc::ECANCELED);
+            }
+            sending.over(notices);
+        }
         self.count = 0;
     }
 }
@@ -145,7 +149,7 @@ impl QuickSends {
 impl Sending {
     /// Leaves the place, and has the owner told if there is anything to tell.
     #[inline]
-    fn settle(&mut self, notices: &mut VecDeque<Notice>) {
+    fn settle(&mut self, notices: &mut Notices) {
         let owner = self.owner.as_ref();
         if self.result.is_none() && owner.is_some_and(|owner| owner.is_sent(self.length as usize)) {
             let shared = owner.is_some_and(|owner| Rc::strong_count(owner) > 1);
@@ -153,25 +157,20 @@ impl Sending {
             self.data = Gather::default();
             self.owner = None;
         } else {
-            notices.extend(self.over());
+            self.over(notices);
         }
     }
 
     #[cold]
-    fn over(&mut self) -> Option<Notice> {
+    fn over(&mut self, notices: &mut Notices) {
         let Sending { owner, data, length, result } = std::mem::take(self);
         let outcome = match result {
             None => Outcome::Sent { data, sent: length as usize, result: Ok(()) },
             Some(result) => sent_in_part(data, result),
         };
-        Some(Notice::Outcome(owner?, outcome))
-    }
-
-    fn leak(&mut self) -> Option<Notice> {
-        let Sending { owner, data, .. } = std::mem::take(self);
-        std::mem::forget(data);
-        let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
-        Some(Notice::Outcome(owner?, Outcome::Sent { data: Gather::default(), sent: 0, result }))
+        if let Some(owner) = owner {
+            notices.push_outcome(owner, outcome);
+        }
     }
 }
 
