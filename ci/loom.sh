@@ -1,7 +1,6 @@
 #!/bin/sh
 # The wake protocol, buffers given back by other threads, and what becomes of tasks that are woken
-# while their loop closes, through the interleavings of their threads. Miri, which would be for the
-# rest, is not run: the toolchains used here come without it.
+# while their loop closes, through the interleavings of their threads.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -67,3 +67,17 @@ impl Sleepers {
         self.wakers.try_remove(key as usize)?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_takes_no_memory_and_can_be_dropped_unrung() {
+        for key in [0, 1, u32::MAX - 1] {
+            let alarm = Sleeper(key).alarm();
+            assert_eq!(size_of_val(&*alarm), 0);
+            drop(alarm);
+        }
+    }
+}
