@@ -15,7 +15,7 @@ const KERNEL: u32 = 1 << 31;
 /// last chunk has let go of it.
 pub(crate) struct Memory {
     /// All buffers, one after the other.
-    _mapping: Mapping,
+    mapping: Mapping,
     buffer_size: usize,
     lent: Box<[Lent]>,
     returns: Returns,
@@ -56,7 +56,7 @@ impl Memory {
         Ok(Arc::new_cyclic(|memory| Memory {
             buffer_size,
             lent: (0..count).map(|number| buffer(memory.as_ptr(), number)).collect(),
-            _mapping: mapping,
+            mapping,
             returns: Returns::new(count),
             shared,
         }))
@@ -70,6 +70,11 @@ impl Memory {
     #[inline]
     pub(super) fn address(&self, buffer: u16) -> *mut u8 {
         self.lent[usize::from(buffer)].address
+    }
+
+    /// Has the first few buffers in memory before they are used.
+    pub(super) fn populate(&self, count: usize) {
+        self.mapping.populate(count * self.buffer_size);
     }
 
     /// Lends a free buffer to the kernel.

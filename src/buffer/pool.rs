@@ -111,6 +111,10 @@ impl Pool {
             pool.filled = (0..size.count).map(|_| Filled::default()).collect();
             pool.provide();
         }
+        if kind == Kind::Incremental && size.buffer_size <= IN_RING {
+            // One more than are in the ring: a buffer is full before it comes back.
+            pool.memory.populate((most_in_ring + 1).min(count));
+        }
         Ok(pool)
     }
 
@@ -269,11 +273,28 @@ mod tests {
 
     /// A pool whose kernel is the test.
     fn pool() -> (Pool, Weak<Memory>) {
-        let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
-        let size = PoolSize { buffer_size: SIZE, count: COUNT };
-        let pool = Pool::new(size, Kind::Incremental, shared, |_| Ok(())).unwrap();
+        let pool = new_pool(PoolSize { buffer_size: SIZE, count: COUNT }, Kind::Incremental);
         let memory = Arc::downgrade(&pool.memory);
         (pool, memory)
+    }
+
+    fn new_pool(size: PoolSize, kind: Kind) -> Pool {
+        let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
+        Pool::new(size, kind, shared, |_| Ok(())).unwrap()
+    }
+
+    /// How many of a pool's bytes are in memory.
+    #[cfg(not(miri))]
+    fn resident(pool: &Pool) -> usize {
+        // SAFETY: no memory is passed; every system knows this.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let length = pool.count * pool.memory.buffer_size();
+        let mut pages = vec![0; length.div_ceil(page)];
+        let address = pool.memory.address(0).cast();
+        // SAFETY: the range is the pool's mapping, and there is a byte for each of its pages.
+        let result = unsafe { libc::mincore(address, length, pages.as_mut_ptr()) };
+        assert_eq!(result, 0);
+        pages.iter().filter(|&&page| page & 1 != 0).count() * page
     }
 
     fn piece(pool: &mut Pool, buffer: u16, is_more: bool) -> Chunk {
@@ -285,6 +306,26 @@ mod tests {
     fn lent(pool: &mut Pool) -> usize {
         pool.replenish();
         usize::from(COUNT) - pool.available()
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn the_buffers_that_are_filled_first_are_in_memory_before_that() {
+        let pool = new_pool(PoolSize::usual(Kind::Incremental), Kind::Incremental);
+        // Pages may be huge.
+        assert!(resident(&pool) >= IN_RING + pool.memory.buffer_size());
+        let size = PoolSize { buffer_size: IN_RING, count: 1 };
+        assert!(resident(&new_pool(size, Kind::Incremental)) >= IN_RING);
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn large_buffers_and_many_take_no_memory_before_they_are_used() {
+        let large = PoolSize { buffer_size: 2 * IN_RING, count: 2 };
+        assert_eq!(resident(&new_pool(large, Kind::Incremental)), 0);
+        for kind in [Kind::Whole, Kind::List] {
+            assert_eq!(resident(&new_pool(PoolSize::usual(kind), kind)), 0);
+        }
     }
 
     #[test]

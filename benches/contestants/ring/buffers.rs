@@ -56,6 +56,9 @@ impl Buffers {
     pub(crate) fn new(ring: &RawRing) -> io::Result<Buffers> {
         let entries = zeroed(usize::from(COUNT) * size_of::<BufRingEntry>()).cast();
         let memory = zeroed(usize::from(COUNT) * SIZE);
+        // Those that are filled first are in memory before that, without page faults in between.
+        // SAFETY: there are more buffers than these.
+        unsafe { memory.write_bytes(0, usize::from(IN_RING + 1) * SIZE) };
         // SAFETY: the entries are as many, aligned to a page, and never freed.
         unsafe {
             let submitter = ring.io.submitter();
