@@ -125,3 +125,16 @@ fn a_poll_that_waits_keeps_no_other_read_out() {
     send(&peer, "abcd");
     run(&io_loop, async || assert_eq!(stream.read_bytes(4).await.unwrap(), b"abcd"));
 }
+
+#[test]
+fn a_read_that_is_never_polled_leaves_what_is_shown() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = stream();
+    send(&peer, "abcdef");
+    run(&io_loop, async || {
+        assert_eq!(stream.fill_buf().await.unwrap(), b"abcdef");
+        drop(stream.chunk());
+        stream.consume_unpin(2);
+        assert_eq!(stream.fill_buf().await.unwrap(), b"cdef");
+    });
+}

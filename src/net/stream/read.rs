@@ -1,23 +1,22 @@
 //! Waiting for a read.
 
+use super::IoStream;
 use super::incoming::Incoming;
-use super::inner::Inner;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// A read that waits until it can be done at once. Dropping it takes nothing.
 pub(super) struct Read<'a, F> {
-    inner: &'a Rc<Inner>,
+    stream: &'a IoStream,
     read: F,
     waiting: bool,
 }
 
 impl<'a, F> Read<'a, F> {
-    pub(super) fn new(inner: &'a Rc<Inner>, read: F) -> Read<'a, F> {
-        Read { inner, read, waiting: false }
+    pub(super) fn new(stream: &'a IoStream, read: F) -> Read<'a, F> {
+        Read { stream, read, waiting: false }
     }
 }
 
@@ -30,16 +29,20 @@ where
     type Output = io::Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let Read { inner, read, waiting } = self.get_mut();
+        let Read { stream, read, waiting } = self.get_mut();
+        #[cfg(feature = "futures-io")]
+        if !*waiting {
+            stream.put_back();
+        }
         // Called in place: a reference to the closure is called out of line.
-        inner.poll_read(context, waiting, |incoming| read(incoming))
+        stream.inner.poll_read(context, waiting, |incoming| read(incoming))
     }
 }
 
 impl<F> Drop for Read<'_, F> {
     fn drop(&mut self) {
         if self.waiting {
-            self.inner.give_up_reading();
+            self.stream.inner.give_up_reading();
         }
     }
 }

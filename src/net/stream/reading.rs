@@ -20,9 +20,7 @@ impl IoStream {
     where
         F: FnMut(&mut Incoming) -> Poll<io::Result<T>>,
     {
-        #[cfg(feature = "futures-io")]
-        self.put_back();
-        Read::new(&self.inner, read)
+        Read::new(self, read)
     }
 
     /// Reads exactly `count` bytes. None, also of a stream that is closed, for 0.
