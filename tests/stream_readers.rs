@@ -7,13 +7,13 @@ mod support;
 #[cfg(feature = "futures-io")]
 use futures::AsyncRead;
 use meddling::meddling_waker;
-#[cfg(feature = "futures-io")]
 use ringloop::IoStream;
 use std::cell::RefCell;
 use std::future::Future;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::ptr;
-#[cfg(feature = "futures-io")]
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -179,4 +179,38 @@ fn data_that_comes_while_a_waker_is_cloned_is_told() {
     assert_eq!(touched.get(), 2, "it was cloned, and woken");
     let Poll::Ready(read) = poll_once(read) else { panic!("there is something to read") };
     assert_eq!(&*read.unwrap().unwrap(), b"x");
+}
+
+#[test]
+fn too_much_data_stops_a_stream_also_if_its_reader_panics_when_it_is_woken() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(1);
+    let waker = Waker::from(Arc::new(Panicking));
+    let mut read = pin!(stream.read_bytes(2));
+    assert!(poll_with(&waker, read.as_mut()).is_pending());
+    send(&peer, "ab");
+    catch_unwind(AssertUnwindSafe(|| settle(&io_loop))).unwrap_err();
+    settle(&io_loop);
+    send(&peer, "c");
+    settle(&io_loop);
+    assert_eq!(unreceived(&stream), 1);
+    assert!(poll_once(read).is_ready());
+}
+
+struct Panicking;
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        panic!("deliberate");
+    }
+}
+
+/// Bytes that are still the kernel's.
+fn unreceived(stream: &IoStream) -> i32 {
+    let mut bytes = 0;
+    // SAFETY: the request writes one number, and there is room for it.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    assert_eq!(result, 0);
+    bytes
 }

@@ -232,13 +232,14 @@ impl Owner for Inner {
 
     fn received(&self) {
         let (waker, too_much) = self.incoming.borrow_mut().take_news();
+        if too_much {
+            // First, as the waker may panic.
+            self.pause_receiving();
+        }
         if let Some(waker) = waker {
             waker.wake_by_ref();
             let surplus = self.incoming.borrow_mut().keep_reader(waker);
             drop(surplus);
-        }
-        if too_much {
-            self.pause_receiving();
         }
     }
 
