@@ -181,6 +181,33 @@ fn data_that_comes_while_a_waker_is_cloned_is_told() {
     assert_eq!(&*read.unwrap().unwrap(), b"x");
 }
 
+type Reading = Pin<Box<dyn Future<Output = ()>>>;
+
+#[test]
+fn a_waker_that_gives_its_read_up_is_not_kept_for_the_next() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let stream = Rc::new(stream);
+    let reads: Rc<RefCell<Option<Reading>>> = Rc::default();
+    let task = Arc::new(());
+    let (held, to_drop) = (task.clone(), reads.clone());
+    let waker = meddling_waker(move || {
+        let _ = &held;
+        let read = to_drop.take();
+        drop(read);
+    });
+    let source = stream.clone();
+    let mut read = Box::pin(async move { drop(source.chunk().await) });
+    assert!(poll_with(&waker, read.as_mut()).is_pending());
+    *reads.borrow_mut() = Some(read);
+    drop(reads);
+    send(&peer, "x");
+    settle(&io_loop);
+    assert_eq!(Rc::strong_count(&stream), 1, "it was woken");
+    drop(waker);
+    assert_eq!(Arc::strong_count(&task), 1);
+}
+
 #[test]
 fn too_much_data_stops_a_stream_also_if_its_reader_panics_when_it_is_woken() {
     let io_loop = new_loop();

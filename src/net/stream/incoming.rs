@@ -202,10 +202,13 @@ impl Incoming {
     }
 
     /// Leaves the waker of who was woken for the next time, unless there is another one, or no next
-    /// time. The one that is too many is to be dropped with nothing borrowed.
+    /// time: no read waits any more, or nothing more comes. The one that is too many is to be dropped
+    /// with nothing borrowed.
     #[inline]
     pub(super) fn keep_reader(&mut self, waker: Waker) -> Option<Waker> {
-        if self.reader.is_some() || self.end.is_some() {
+        // What is read by polls waits without being busy.
+        let is_waiting = self.wanted > 0;
+        if self.reader.is_some() || self.end.is_some() || !is_waiting {
             return Some(waker);
         }
         self.reader = Some(waker);
