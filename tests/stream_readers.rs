@@ -135,6 +135,16 @@ fn a_waker_that_is_kept_goes_with_a_read_that_is_given_up_or_with_the_stream() {
     }
 }
 
+/// Drops what is in a place whenever it is cloned, woken or dropped, and keeps its task.
+fn waker_that_drops<T: 'static>(place: &Rc<RefCell<Option<T>>>, task: &Arc<()>) -> Waker {
+    let (place, task) = (place.clone(), task.clone());
+    meddling_waker(move || {
+        let _ = &task;
+        let dropped = place.take();
+        drop(dropped);
+    })
+}
+
 #[cfg(feature = "futures-io")]
 #[test]
 fn a_waker_that_drops_its_stream_is_not_kept_for_what_is_still_sent() {
@@ -142,12 +152,7 @@ fn a_waker_that_drops_its_stream_is_not_kept_for_what_is_still_sent() {
     let (mut stream, peer) = stream();
     let kept: Rc<RefCell<Option<IoStream>>> = Rc::default();
     let task = Arc::new(());
-    let (held, to_drop) = (task.clone(), kept.clone());
-    let waker = meddling_waker(move || {
-        let _ = &held;
-        let stream = to_drop.take();
-        drop(stream);
-    });
+    let waker = waker_that_drops(&kept, &task);
     let context = &mut Context::from_waker(&waker);
     assert!(Pin::new(&mut stream).poll_read(context, &mut [0]).is_pending());
     stream.write(vec![0; 8 << 20]).queued().unwrap();
@@ -190,12 +195,7 @@ fn a_waker_that_gives_its_read_up_is_not_kept_for_the_next() {
     let stream = Rc::new(stream);
     let reads: Rc<RefCell<Option<Reading>>> = Rc::default();
     let task = Arc::new(());
-    let (held, to_drop) = (task.clone(), reads.clone());
-    let waker = meddling_waker(move || {
-        let _ = &held;
-        let read = to_drop.take();
-        drop(read);
-    });
+    let waker = waker_that_drops(&reads, &task);
     let source = stream.clone();
     let mut read = Box::pin(async move { drop(source.chunk().await) });
     assert!(poll_with(&waker, read.as_mut()).is_pending());
