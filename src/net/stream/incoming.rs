@@ -201,14 +201,13 @@ impl Incoming {
         (self.reader.replace(waker), !self.awaited)
     }
 
-    /// Leaves the waker of who was woken for the next time, unless there is another one, or no next
-    /// time: no read waits any more, or nothing more comes. The one that is too many is to be dropped
-    /// with nothing borrowed.
+    /// Leaves the waker of who was woken for the next time, unless there is another one, or no read
+    /// waits any more. The one that is too many is to be dropped with nothing borrowed.
     #[inline]
     pub(super) fn keep_reader(&mut self, waker: Waker) -> Option<Waker> {
         // What is read by polls waits without being busy.
         let is_waiting = self.wanted > 0;
-        if self.reader.is_some() || self.end.is_some() || !is_waiting {
+        if self.reader.is_some() || !is_waiting {
             return Some(waker);
         }
         self.reader = Some(waker);
