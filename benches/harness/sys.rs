@@ -48,9 +48,18 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
 
 /// Lets whoever runs go on when it wakes up this thread, or a child of it, until it sleeps.
 pub(crate) fn never_preempt_on_wake_up() -> io::Result<()> {
+    schedule_as(libc::SCHED_BATCH)
+}
+
+/// Has this thread run only while nobody else wants to.
+pub(crate) fn yield_to_everybody() -> io::Result<()> {
+    schedule_as(libc::SCHED_IDLE)
+}
+
+fn schedule_as(policy: libc::c_int) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: the parameters are valid to read.
-    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) }).map(drop)
+    check(unsafe { libc::sched_setscheduler(0, policy, &parameters) }).map(drop)
 }
 
 /// As many descriptors as this user is allowed.

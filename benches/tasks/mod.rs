@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each program uses its part")]
 
+mod awake;
 mod gate;
 mod remote;
 pub(crate) mod runner;

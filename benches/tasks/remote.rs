@@ -1,5 +1,10 @@
 //! A task that another thread wakes, while its loop sleeps.
+//!
+//! On a core of its own, that thread waits mostly for the machine: a virtual one takes tens of
+//! microseconds to wake up a core that has halted, and many to interrupt one that is kept from it. On
+//! the loop's core, it waits for the runtime and the kernel only.
 
+use super::awake::Awake;
 use super::{Runtime, check};
 use crate::harness::sys;
 use std::future::poll_fn;
@@ -22,14 +27,32 @@ struct Line {
     answers: AtomicUsize,
 }
 
+/// Where the thread is that wakes the task.
+#[derive(Clone, Copy)]
+pub(crate) enum Caller {
+    /// On a core of its own. The loop's halts while there is nothing to do.
+    There(usize),
+    /// The same, but the loop's core never halts.
+    ThereWhileAwake(usize),
+    /// On the loop's core, where they take turns.
+    Here,
+}
+
 /// Nanoseconds from wake-ups to what they lead to, as the other thread sees it.
-pub(crate) fn measure<R: Runtime>(calls: usize, calling_core: usize) -> io::Result<u64> {
+pub(crate) fn measure<R: Runtime>(calls: usize, caller: Caller) -> io::Result<u64> {
+    let _awake = match caller {
+        Caller::ThereWhileAwake(_) => Some(Awake::keep(sys::cores()?.0)?),
+        _ => None,
+    };
     let line = Arc::new(Line::default());
     let caller = std::thread::spawn({
         let line = line.clone();
-        move || {
-            sys::pin(calling_core)?;
-            line.call(calls)
+        move || match caller {
+            Caller::There(core) | Caller::ThereWhileAwake(core) => {
+                sys::pin(core)?;
+                line.call(calls, std::hint::spin_loop)
+            }
+            Caller::Here => line.call(calls, std::thread::yield_now),
         }
     });
     let answered = R::run(async move { R::spawn(line.answer(calls)).await })?;
@@ -39,11 +62,12 @@ pub(crate) fn measure<R: Runtime>(calls: usize, calling_core: usize) -> io::Resu
 }
 
 impl Line {
-    fn call(&self, calls: usize) -> io::Result<Duration> {
+    /// It calls `pause` again and again while it waits.
+    fn call(&self, calls: usize, pause: fn()) -> io::Result<Duration> {
         let waker = self.waker.wait();
         let mut time = Duration::ZERO;
         for call in 1..=calls {
-            spin(NAP);
+            pass(NAP, pause);
             let begin = Instant::now();
             self.calls.store(call, Ordering::Release);
             waker.wake_by_ref();
@@ -53,7 +77,7 @@ impl Line {
                     eprintln!("a wake-up was lost");
                     std::process::exit(1);
                 }
-                std::hint::spin_loop();
+                pause();
             }
             time += begin.elapsed();
         }
@@ -76,10 +100,10 @@ impl Line {
     }
 }
 
-/// Lets time pass without a system call.
-fn spin(time: Duration) {
+/// Lets time pass without sleeping.
+fn pass(time: Duration, pause: fn()) {
     let begin = Instant::now();
     while begin.elapsed() < time {
-        std::hint::spin_loop();
+        pause();
     }
 }

@@ -1,7 +1,8 @@
 //! What the runtimes are asked to do.
 
 use super::gate::Gate;
-use super::{Runtime, check, cpu_time, remote, turns, woken, yield_now};
+use super::remote::{self, Caller};
+use super::{Runtime, check, cpu_time, turns, woken, yield_now};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,10 @@ pub(crate) enum Workload {
     Woken,
     /// A task of a sleeping loop is woken by another thread, and that thread sees it run.
     Remote,
+    /// The same, where cores never halt.
+    RemoteAwake,
+    /// The same, with both threads on one core.
+    RemoteHere,
     /// Tasks that sleep for a few milliseconds, all at the same time.
     Sleep,
     /// Tasks that wait for each other, each with a timeout that never comes.
@@ -31,12 +36,14 @@ const WATCHED: usize = 64;
 const LONG: Duration = Duration::from_secs(60);
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 7] = [
+    pub(crate) const ALL: [Workload; 9] = [
         Workload::Spawn,
         Workload::Yield,
         Workload::Turns,
         Workload::Woken,
         Workload::Remote,
+        Workload::RemoteAwake,
+        Workload::RemoteHere,
         Workload::Sleep,
         Workload::Timeout,
     ];
@@ -48,6 +55,8 @@ impl Workload {
             Workload::Turns => "turns",
             Workload::Woken => "woken",
             Workload::Remote => "remote",
+            Workload::RemoteAwake => "remote-awake",
+            Workload::RemoteHere => "remote-here",
             Workload::Sleep => "sleep",
             Workload::Timeout => "timeout",
         }
@@ -64,6 +73,8 @@ impl Workload {
             Workload::Turns => "two tasks wake each other in turn",
             Workload::Woken => "10,000 tasks woken in every turn",
             Workload::Remote => "a sleeping loop's task woken by another thread, until it has run",
+            Workload::RemoteAwake => "the same, on a core that never halts",
+            Workload::RemoteHere => "the same, with both threads on one core",
             Workload::Sleep => "100,000 tasks sleep for 1 to 8 ms",
             Workload::Timeout => "100,000 tasks wait for each other, each with a timeout of 60 s",
         }
@@ -76,7 +87,7 @@ impl Workload {
             Workload::Yield => "CPU ns a yield",
             Workload::Turns => "CPU ns a turn",
             Workload::Woken => "CPU ns a wake-up",
-            Workload::Remote => "ns a wake-up",
+            Workload::Remote | Workload::RemoteAwake | Workload::RemoteHere => "ns a wake-up",
             Workload::Sleep => "CPU ns a sleep",
             Workload::Timeout => "CPU ns a timeout",
         }
@@ -88,7 +99,8 @@ impl Workload {
             Workload::Spawn => 100_000,
             Workload::Yield | Workload::Turns => 200_000,
             Workload::Woken => 20 * woken::TASKS,
-            Workload::Remote => 200,
+            Workload::Remote | Workload::RemoteAwake => 200,
+            Workload::RemoteHere => 2_000,
             Workload::Sleep | Workload::Timeout => 100_000,
         }
     }
@@ -104,7 +116,11 @@ impl Workload {
             Workload::Yield => run::<R>(yield_alone(operations)),
             Workload::Turns => run::<R>(turns::measure::<R>(operations)),
             Workload::Woken => run::<R>(woken::measure::<R>(operations)),
-            Workload::Remote => remote::measure::<R>(operations, other_core),
+            Workload::Remote => remote::measure::<R>(operations, Caller::There(other_core)),
+            Workload::RemoteAwake => {
+                remote::measure::<R>(operations, Caller::ThereWhileAwake(other_core))
+            }
+            Workload::RemoteHere => remote::measure::<R>(operations, Caller::Here),
             Workload::Sleep => run::<R>(sleep::<R>(operations)),
             Workload::Timeout => run::<R>(timeout::<R>(operations)),
         };
