@@ -186,6 +186,25 @@ fn data_that_comes_while_a_waker_is_cloned_is_told() {
     assert_eq!(&*read.unwrap().unwrap(), b"x");
 }
 
+#[cfg(feature = "futures-io")]
+#[test]
+fn a_poll_that_a_waker_has_ended_with_a_panic_keeps_nobody_from_reading() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = stream();
+    let touched = RefCell::new(false);
+    let waker = meddling_waker(move || assert!(touched.replace(true), "at first"));
+    let mut target = [0; 8];
+    let poll = AssertUnwindSafe(|| {
+        Pin::new(&mut stream).poll_read(&mut Context::from_waker(&waker), &mut target)
+    });
+    assert!(catch_unwind(poll).is_err());
+    assert!(poll_and_drop(stream.chunk()).is_pending());
+    send(&peer, "x");
+    settle(&io_loop);
+    let Poll::Ready(read) = poll_and_drop(stream.chunk()) else { panic!("nothing came") };
+    assert_eq!(&*read.unwrap().unwrap(), b"x");
+}
+
 type Reading = Pin<Box<dyn Future<Output = ()>>>;
 
 #[test]

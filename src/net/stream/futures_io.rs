@@ -37,7 +37,7 @@ impl Polled {
     ) -> Poll<io::Result<&[u8]>> {
         let piece = self.piece.get_mut();
         if piece.as_ref().is_none_or(|piece| piece.is_empty()) {
-            *piece = ready!(inner.poll_read_again(context, |incoming| incoming.read_piece()))?;
+            *piece = ready!(inner.poll_read(context, None, |incoming| incoming.read_piece()))?;
         }
         Poll::Ready(Ok(piece.as_deref().unwrap_or(&[])))
     }
@@ -59,7 +59,7 @@ impl Polled {
         target: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         self.put_back(inner);
-        inner.poll_read_again(context, |incoming| incoming.read_into(target))
+        inner.poll_read(context, None, |incoming| incoming.read_into(target))
     }
 
     fn write(

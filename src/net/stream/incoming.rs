@@ -185,11 +185,11 @@ impl Incoming {
         self.busy
     }
 
-    /// A read waits from now on. What there is may have to wait with it for long. False if its waker
-    /// is not known yet.
+    /// A read waits from now on, and perhaps lets no other one do so. What there is may have to wait
+    /// with it for long. False if its waker is not known yet.
     #[inline]
-    pub(super) fn wait(&mut self, waker: &Waker) -> bool {
-        self.busy = true;
+    pub(super) fn wait(&mut self, waker: &Waker, alone: bool) -> bool {
+        self.busy = alone;
         self.awaited = true;
         self.queue.give_back();
         self.reader.as_ref().is_some_and(|reader| reader.will_wake(waker))
@@ -212,12 +212,6 @@ impl Incoming {
         }
         self.reader = Some(waker);
         None
-    }
-
-    /// The read waits no more, but is woken all the same.
-    #[cfg(feature = "futures-io")]
-    pub(super) fn set_idle(&mut self) {
-        self.busy = false;
     }
 
     /// The read waits no more.

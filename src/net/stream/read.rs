@@ -35,7 +35,7 @@ where
             stream.put_back();
         }
         // Called in place: a reference to the closure is called out of line.
-        stream.inner.poll_read(context, waiting, |incoming| read(incoming))
+        stream.inner.poll_read(context, Some(waiting), |incoming| read(incoming))
     }
 }
 

@@ -62,23 +62,27 @@ impl Inner {
     }
 
     /// Tries to read now; if that is not possible yet, `context` is woken when it is worth another
-    /// try. `waiting` says that this read has been tried before.
+    /// try. `waiting` says that this read has been tried before. `None` if it is not a future of its
+    /// own, and may never be tried again: other reads are not refused because of it.
     #[inline]
     pub(super) fn poll_read<T>(
         self: &Rc<Self>,
         context: &Context<'_>,
-        waiting: &mut bool,
+        mut waiting: Option<&mut bool>,
         mut read: impl FnMut(&mut Incoming) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let mut incoming = self.incoming.borrow_mut();
-        if self.kind == StreamKind::PipeWriter || incoming.is_busy() && !*waiting {
+        let is_turned_away = incoming.is_busy() && !waiting.as_deref().is_some_and(|waits| *waits);
+        if self.kind == StreamKind::PipeWriter || is_turned_away {
             return Poll::Ready(Err(self.refusal(&incoming)));
         }
         let polled = read(&mut incoming);
-        *waiting = polled.is_pending();
+        if let Some(waiting) = &mut waiting {
+            **waiting = polled.is_pending();
+        }
         if polled.is_pending() {
             drop(incoming);
-            self.wait_to_read(context.waker());
+            self.wait_to_read(context.waker(), waiting.is_some());
             return polled;
         }
         incoming.finish();
@@ -88,21 +92,6 @@ impl Inner {
             self.receive();
         }
         polled
-    }
-
-    /// As `poll_read`, for a read that is not a future of its own and may never be polled again:
-    /// other reads are not refused because of it.
-    #[cfg(feature = "futures-io")]
-    pub(super) fn poll_read_again<T>(
-        self: &Rc<Self>,
-        context: &Context<'_>,
-        read: impl FnMut(&mut Incoming) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        let result = self.poll_read(context, &mut false, read);
-        if result.is_pending() {
-            self.incoming.borrow_mut().set_idle();
-        }
-        result
     }
 
     /// Why nobody can read.
@@ -115,10 +104,10 @@ impl Inner {
         }
     }
 
-    fn wait_to_read(self: &Rc<Self>, waker: &Waker) {
+    fn wait_to_read(self: &Rc<Self>, waker: &Waker, alone: bool) {
         let (is_known, is_receiving) = {
             let mut incoming = self.incoming.borrow_mut();
-            (incoming.wait(waker), incoming.is_receiving())
+            (incoming.wait(waker, alone), incoming.is_receiving())
         };
         if !is_known {
             self.leave_waker(waker);
