@@ -5,12 +5,15 @@ mod support;
 
 use ringloop::net::StreamError;
 use ringloop::{IoStream, Payload};
+use socket2::Socket;
 use std::cell::RefCell;
 use std::io::Read;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use stream_support::{
     noise, poll_and_drop, poll_once, read_all, refusal, run, send, settle, stream, tcp_stream,
 };
@@ -117,6 +120,38 @@ fn a_dropped_stream_is_closed_when_everything_is_sent() {
     run(&io_loop, async || write.await.unwrap());
     settle(&io_loop);
     assert!(reader.join().unwrap() == sent);
+}
+
+#[test]
+fn a_peer_that_does_not_receive_from_a_dropped_stream_is_given_up_in_time() {
+    let io_loop = new_loop();
+    for dropped_first in [false, true] {
+        let (stream, _peer) = tcp_stream();
+        let socket = Socket::from(stream.as_fd().try_clone_to_owned().unwrap());
+        let write = stream.write(noise(12 << 20, 7));
+        if !dropped_first {
+            settle(&io_loop);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        }
+        drop(stream);
+        settle(&io_loop);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(60)));
+        drop(write);
+    }
+}
+
+#[test]
+fn a_limit_of_the_users_own_is_kept_and_ends_a_dropped_stream() {
+    let io_loop = new_loop();
+    let (stream, _peer) = tcp_stream();
+    let own = Some(Duration::from_millis(10));
+    let socket = Socket::from(stream.as_fd().try_clone_to_owned().unwrap());
+    socket.set_tcp_user_timeout(own).unwrap();
+    let write = stream.write(noise(12 << 20, 7));
+    drop(stream);
+    settle(&io_loop);
+    assert_eq!(socket.tcp_user_timeout().unwrap(), own);
+    assert!(run(&io_loop, async || write.await).is_err());
 }
 
 #[test]

@@ -170,6 +170,10 @@ impl Inner {
         news.into_iter().for_each(NewsOfEnd::tell);
     }
 
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.state.get() == State::Abandoned
+    }
+
     /// Nobody is there any more to read or write. What is queued is still sent.
     pub(super) fn abandon(self: &Rc<Self>) {
         if self.state.get() == State::Open {
@@ -180,7 +184,14 @@ impl Inner {
             incoming.end(Err(Reason::Closed));
             incoming.abandon();
         }
-        self.outgoing.borrow_mut().end();
+        let is_patient = {
+            let mut outgoing = self.outgoing.borrow_mut();
+            outgoing.end();
+            outgoing.is_patient()
+        };
+        if is_patient {
+            self.limit_patience();
+        }
         self.tell_end_of_dropped();
         self.stop_receiving();
         self.tell_end();

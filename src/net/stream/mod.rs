@@ -56,9 +56,10 @@ use std::rc::Rc;
 /// [halves](Self::split).
 ///
 /// Dropping a stream closes it, after what was written is sent, however long that takes: its
-/// descriptor is closed before the loop waits again, or stops. [`close`](Self::close) does not wait
-/// for what is not sent. A loop that is closed ends its streams: reads and
-/// writes fail with [`StreamError::LoopClosed`].
+/// descriptor is closed before the loop waits again, or stops. A TCP peer that has not received
+/// anything for 60 seconds is given up then; where that is too long or too short, set
+/// `TCP_USER_TIMEOUT` (`socket2` can). [`close`](Self::close) does not wait for what is not sent. A
+/// loop that is closed ends its streams: reads and writes fail with [`StreamError::LoopClosed`].
 ///
 /// ```
 /// use ringloop::{IoLoop, IoStream};
