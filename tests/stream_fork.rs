@@ -4,7 +4,8 @@ mod stream_support;
 mod support;
 
 use ringloop::net::StreamError;
-use stream_support::{poll_and_drop, poll_once, refusal, run, send, settle, stream};
+use socket2::SockRef;
+use stream_support::{poll_and_drop, poll_once, refusal, run, send, settle, stream, tcp_stream};
 use support::{at_end, in_child, new_loop};
 
 #[test]
@@ -64,4 +65,21 @@ fn a_child_that_drops_the_parents_loop_and_streams_does_not_end_them() {
     drop(stream);
     settle(&io_loop);
     assert_eq!(reader.join().unwrap(), 4 << 20);
+}
+
+#[test]
+fn a_child_that_drops_a_stream_does_not_limit_the_parents() {
+    let io_loop = new_loop();
+    let (stream, _peer) = tcp_stream();
+    let write = stream.write(vec![7; 12 << 20]);
+    settle(&io_loop);
+    let mut dropped = Some(stream);
+    in_child(|| {
+        drop(dropped.take());
+        Ok(())
+    })
+    .unwrap();
+    let stream = dropped.expect("the parent has kept it");
+    assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), None);
+    drop(write);
 }

@@ -23,6 +23,10 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+/// How long the peer of a stream that was dropped may receive nothing of what is left to be sent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Inner {
     core: Weak<Core>,
@@ -147,6 +151,19 @@ impl Inner {
         if self.kind == StreamKind::Socket && !self.fork.is_forked() {
             // It may be down already, or never have been up.
             let _ = socket2::SockRef::from(self).shutdown(how);
+        }
+    }
+
+    /// Nobody is there any more to give up on a peer that does not receive, so the kernel has to.
+    #[cold]
+    pub(super) fn limit_patience(&self) {
+        if self.fork.is_forked() {
+            return;
+        }
+        let socket = socket2::SockRef::from(self);
+        // What is no TCP socket has no such limit, and its peer is of this machine.
+        if let Ok(None) = socket.tcp_user_timeout() {
+            let _ = socket.set_tcp_user_timeout(Some(PATIENCE));
         }
     }
 

@@ -6,16 +6,11 @@ use super::waiters::Ticket;
 use crate::buffer::{Gather, Payload};
 use crate::driver::operation::{Operation, QuickSend, StreamKind};
 use crate::io_loop::{Core, Sender};
-use socket2::SockRef;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
-
-/// How long the peer of a stream that was dropped may receive nothing of what is left to be sent.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Inner {
     /// Queues data to be sent. Returns how much has to be sent until it is.
@@ -84,16 +79,6 @@ impl Inner {
             self.limit_patience();
         }
         Ok(())
-    }
-
-    /// Nobody is there any more to give up on a peer that does not receive, so the kernel has to.
-    #[cold]
-    pub(super) fn limit_patience(&self) {
-        let socket = SockRef::from(self);
-        // What is no TCP socket has no such limit, and its peer is of this machine.
-        if let Ok(None) = socket.tcp_user_timeout() {
-            let _ = socket.set_tcp_user_timeout(Some(PATIENCE));
-        }
     }
 
     #[inline]
