@@ -1,8 +1,8 @@
 //! Tornado's `IOLoop` on io_uring: an event loop for Linux servers.
 //!
 //! A loop calls closures of yours: *handlers* when a file descriptor is ready, *timeouts* when it is
-//! time, *callbacks* as soon as it gets round to them. And it runs futures, as *tasks*. There is one loop per thread, each with a
-//! ring of its own.
+//! time, *callbacks* as soon as it gets round to them. And it runs futures, as *tasks*. There is one
+//! loop per thread, each with a ring of its own.
 //!
 //! # The loop in five minutes
 //!
@@ -158,8 +158,10 @@
 //!
 //! 1. The callbacks that were queued, and the tasks that were woken, when the turn began.
 //! 2. The timeouts that were due when the turn began, earliest first.
-//! 3. One `io_uring_enter`: it submits what the turn has changed, and waits for what comes next.
-//! 4. The handlers of what is ready, once each, with all that is ready in one mask.
+//! 3. One `io_uring_enter`: it submits what the turn has changed and written, and waits for what comes
+//!    next.
+//! 4. The handlers of what is ready, once each, with all that is ready in one mask; and the tasks that
+//!    wait for what has been received, sent or accepted are woken.
 //!
 //! What is added by a callback or timeout, and a task that is woken by one, waits for the next turn,
 //! after a look at the kernel: no amount of callbacks starves the handlers, nor the other way round.
@@ -179,6 +181,10 @@
 //!   loop is not the owner may be closed right after `remove_handler`.
 //! * A future is polled and dropped **on its loop's thread**, and dropped exactly once. Its wakers may
 //!   be used and dropped on any thread, at any time, also after the loop is gone.
+//! * **No byte is lost.** What a stream has received stays in it until a read is done that takes it: one
+//!   that is dropped, or comes too late, has taken nothing. What was written is sent also if nobody
+//!   waits for that, and the stream is dropped. No connection is lost with an `accept` that is dropped.
+//! * **Memory** that the kernel may still read or write is not freed, whatever is dropped when.
 //! * A **panic** in a closure or task is caught, counted and reported, and the loop goes on; the
 //!   handler stays registered. [`Builder::panics`] turns that off. A task with a [`JoinHandle`] tells
 //!   that instead.
@@ -198,7 +204,7 @@
 //!
 //! # Where it runs
 //!
-//! Linux 5.15 and newer, at full speed from 6.1. Optional kernel features are probed for, not read
+//! Linux 5.15 and newer, at full speed from 6.12. Optional kernel features are probed for, not read
 //! off a version; [`KernelFeatures`] lists them. Where io_uring is refused, [`Builder::build`] says
 //! who refused it and what to do about it.
 

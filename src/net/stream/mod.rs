@@ -1,8 +1,8 @@
 //! [`IoStream`]: bytes both ways, over TCP, Unix sockets and pipes.
 //!
 //! `inner` ties together the receiving side (`incoming`, on its `queue`, which `receiving` has
-//! filled) and the sending side (`outgoing`, which `sending` has sent); `read`, `write` and `closing` have the futures that users
-//! wait for.
+//! filled) and the sending side (`outgoing`, which `sending` has sent); `read`, `write` and `closing`
+//! have the futures that users wait for.
 
 mod closing;
 mod error;
