@@ -493,6 +493,35 @@ fn what_is_put_back_leaves_its_buffer_to_those_who_wait_for_long() {
     turn_until(&io_loop, || read.is_finished());
 }
 
+#[cfg(feature = "futures-io")]
+#[test]
+fn what_follows_a_line_that_was_read_keeps_no_buffer_from_others() {
+    use futures::io::AsyncBufReadExt;
+
+    let io_loop = loop_with(4, 4096);
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let (mut stream, peer) = stream();
+        send(&peer, "slow\n".repeat(1000));
+        let reading = io_loop.spawn(async move {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        settle(&io_loop);
+        waiting.push((reading, peer));
+    }
+    let (mut stream, peer) = stream();
+    send(&peer, "fast\n");
+    let read = io_loop.spawn(async move {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        line
+    });
+    turn_until(&io_loop, || read.is_finished());
+    assert_eq!(run(&io_loop, async || read.await.unwrap()), "fast\n");
+}
+
 #[test]
 fn an_empty_pool_concerns_its_own_streams_alone() {
     let io_loop = loop_with(1, 4);

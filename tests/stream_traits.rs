@@ -7,8 +7,11 @@ mod support;
 use asynchronous_codec::{Framed, LinesCodec};
 use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use futures::{SinkExt, StreamExt};
+use ringloop::net::{ReadHalf, WriteHalf};
 use ringloop::{IoLoop, IoStream};
+use std::future::Future;
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use stream_support::{noise, poll_and_drop, read_all, run, send, settle, stream};
 use support::new_loop;
 
@@ -45,14 +48,26 @@ fn what_is_shown_is_where_the_kernel_has_put_it() {
     send(&peer, "abcdef");
     run(&io_loop, async || {
         assert_eq!(stream.fill_buf().await.unwrap(), b"abcdef");
-        stream.consume_unpin(2);
-        assert_eq!(stream.fill_buf().await.unwrap(), b"cdef");
         // Nothing was copied: it keeps the only buffer, and there is none for what comes now.
         send(&peer, "more");
         ringloop::time::sleep(std::time::Duration::from_millis(1)).await;
         assert!(io_loop.metrics().buffers_exhausted > 0);
-        stream.consume_unpin(4);
+        stream.consume_unpin(6);
         assert_eq!(stream.fill_buf().await.unwrap(), b"more");
+    });
+}
+
+#[test]
+fn what_is_not_consumed_is_shown_again_where_it_was() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = stream();
+    send(&peer, "abcdef");
+    run(&io_loop, async || {
+        let shown = stream.fill_buf().await.unwrap().as_ptr_range();
+        stream.consume_unpin(2);
+        let rest = stream.fill_buf().await.unwrap();
+        assert_eq!(rest, b"cdef");
+        assert_eq!(rest.as_ptr_range(), shown.start.wrapping_add(2)..shown.end);
     });
 }
 
@@ -72,6 +87,62 @@ fn what_was_shown_and_not_consumed_is_there_for_other_reads() {
         let (reader, _writer) = stream.split();
         assert_eq!(reader.read_bytes(1).await.unwrap(), b"f");
     });
+}
+
+#[test]
+fn what_a_stream_has_shown_is_shown_by_its_half() {
+    let io_loop = new_loop();
+    for consumed in [None, Some(5)] {
+        let (mut stream, peer) = stream();
+        send(&peer, "line\nrest");
+        drop(peer);
+        run(&io_loop, async || {
+            assert_eq!(stream.fill_buf().await.unwrap(), b"line\nrest");
+            if let Some(consumed) = consumed {
+                stream.consume_unpin(consumed);
+            }
+            let (mut reader, _writer) = stream.split();
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).await.unwrap();
+            assert_eq!(rest, &"line\nrest"[consumed.unwrap_or(0)..]);
+        });
+    }
+}
+
+#[test]
+fn what_a_half_has_shown_comes_first_however_it_is_read() {
+    type Read = fn(ReadHalf, WriteHalf) -> Pin<Box<dyn Future<Output = Vec<u8>>>>;
+    let ways: [Read; 4] = [
+        |reader, _writer| Box::pin(async move { reader.read_bytes(10).await.unwrap() }),
+        |reader, _writer| Box::pin(async move { reader.as_ref().read_bytes(10).await.unwrap() }),
+        |mut reader, _writer| {
+            Box::pin(async move {
+                let mut all = vec![0; 10];
+                reader.read_exact(&mut all).await.unwrap();
+                all
+            })
+        },
+        |reader, writer| {
+            drop(reader);
+            Box::pin(async move { writer.as_ref().read_bytes(10).await.unwrap() })
+        },
+    ];
+    let io_loop = new_loop();
+    for read in ways {
+        for sent in ["first", "-first"] {
+            let (stream, peer) = stream();
+            let (mut reader, writer) = stream.split();
+            send(&peer, sent);
+            run(&io_loop, async || {
+                reader.fill_buf().await.unwrap();
+                if sent.starts_with('-') {
+                    reader.consume_unpin(1);
+                }
+                send(&peer, "later");
+                assert_eq!(read(reader, writer).await, b"firstlater");
+            });
+        }
+    }
 }
 
 #[test]

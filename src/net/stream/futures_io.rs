@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 /// What is kept between one poll and the next.
 #[derive(Default)]
 pub(super) struct Polled {
-    /// Shown to whoever reads, and not all read yet.
+    /// Shown to whoever reads, who has not said yet how much of it is read.
     piece: RefCell<Option<Piece>>,
     ticket: Option<Ticket>,
 }
@@ -36,19 +36,18 @@ impl Polled {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<&[u8]>> {
         let piece = self.piece.get_mut();
-        if piece.as_ref().is_none_or(|piece| piece.is_empty()) {
+        if piece.is_none() {
             *piece = ready!(inner.poll_read(context, None, |incoming| incoming.read_piece()))?;
         }
         Poll::Ready(Ok(piece.as_deref().unwrap_or(&[])))
     }
 
-    fn consume(&mut self, count: usize) {
+    /// What is not consumed goes back at once, to be had by all who read, and by those who look for
+    /// buffers.
+    fn consume(&mut self, inner: &Inner, count: usize) {
         if let Some(piece) = self.piece.get_mut() {
             piece.advance(count);
-            if piece.is_empty() {
-                // Its buffer is not to wait for the next poll.
-                *self.piece.get_mut() = None;
-            }
+            self.put_back(inner);
         }
     }
 
@@ -149,7 +148,8 @@ macro_rules! reads {
             }
 
             fn consume(self: Pin<&mut Self>, count: usize) {
-                self.get_mut().parts().1.consume(count);
+                let (inner, polled) = self.get_mut().parts();
+                polled.consume(inner, count);
             }
         }
     };

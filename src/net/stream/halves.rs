@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 /// The half of a stream that is read from. Made by [`IoStream::split`].
 ///
-/// Its methods are those of the stream; the rest of these is had by `as_ref`.
+/// Its methods are those of the stream; `as_ref` gives the stream for all others.
 #[derive(Debug)]
 pub struct ReadHalf {
     pub(super) stream: Rc<IoStream>,
@@ -19,8 +19,8 @@ pub struct ReadHalf {
 /// The half of a stream that is written to. Made by [`IoStream::split`].
 ///
 /// Dropping it ends what the other side reads, after what was written is sent, as
-/// [`IoStream::shutdown`] does. Its methods are those of the stream; the rest of these is had by
-/// `as_ref`.
+/// [`IoStream::shutdown`] does. Its methods are those of the stream; `as_ref` gives the stream for all
+/// others.
 #[derive(Debug)]
 pub struct WriteHalf {
     pub(super) stream: Rc<IoStream>,
@@ -29,6 +29,8 @@ pub struct WriteHalf {
 }
 
 pub(super) fn split(stream: IoStream) -> (ReadHalf, WriteHalf) {
+    #[cfg(feature = "futures-io")]
+    stream.put_back();
     let stream = Rc::new(stream);
     let reader = ReadHalf {
         stream: stream.clone(),
@@ -44,7 +46,7 @@ pub(super) fn split(stream: IoStream) -> (ReadHalf, WriteHalf) {
 }
 
 impl ReadHalf {
-    /// The stream to read from now.
+    /// The stream, in which there is all that has been received.
     fn source(&self) -> &IoStream {
         #[cfg(feature = "futures-io")]
         self.polled.put_back(&self.stream.inner);
@@ -155,6 +157,14 @@ impl WriteHalf {
     }
 }
 
+/// What was shown stays in the stream.
+#[cfg(feature = "futures-io")]
+impl Drop for ReadHalf {
+    fn drop(&mut self) {
+        self.source();
+    }
+}
+
 impl Drop for WriteHalf {
     fn drop(&mut self) {
         self.shutdown();
@@ -163,7 +173,7 @@ impl Drop for WriteHalf {
 
 impl AsRef<IoStream> for ReadHalf {
     fn as_ref(&self) -> &IoStream {
-        &self.stream
+        self.source()
     }
 }
 
