@@ -158,7 +158,8 @@ macro_rules! reads {
 macro_rules! writes {
     ($writer:ty) => {
         /// Copies once, into the queue of what is sent. What does not fit there waits, instead of
-        /// being refused. Closing ends what the other side reads.
+        /// being refused. Closing ends what the other side reads; if that is the other end of a pipe,
+        /// then only when the stream is dropped.
         impl AsyncWrite for $writer {
             fn poll_write(
                 self: Pin<&mut Self>,

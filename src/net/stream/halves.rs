@@ -19,7 +19,8 @@ pub struct ReadHalf {
 /// The half of a stream that is written to. Made by [`IoStream::split`].
 ///
 /// Dropping it ends what the other side reads, after what was written is sent, as
-/// [`IoStream::shutdown`] does. Its methods are those of the stream; `as_ref` gives the stream for all
+/// [`IoStream::shutdown`] does: that of a socket, but that of a pipe only when the other half is
+/// dropped, too. Its methods are those of the stream; `as_ref` gives the stream for all
 /// others.
 #[derive(Debug)]
 pub struct WriteHalf {
@@ -151,7 +152,7 @@ impl WriteHalf {
         self.stream.flush()
     }
 
-    /// Ends what the other side reads, once everything is sent.
+    /// Ends what the other side reads, once everything is sent; not that of a pipe.
     pub fn shutdown(&self) {
         self.stream.shutdown(Shutdown::Write);
     }

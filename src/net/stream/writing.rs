@@ -85,7 +85,7 @@ impl IoStream {
     ///
     /// [`Shutdown::Write`]: nothing more can be written; the other side sees the end once
     /// everything is sent. Reading goes on. [`Shutdown::Read`]: nothing more is received; what has
-    /// been can still be read. A pipe knows neither.
+    /// been can still be read. The other side of a pipe sees the end only when the stream is dropped.
     pub fn shutdown(&self, how: Shutdown) {
         if matches!(how, Shutdown::Write | Shutdown::Both) {
             self.inner.end_sending();
