@@ -2,8 +2,9 @@
 
 use crate::io_loop::Core;
 use crate::report::{CallbackKind, Origin};
+use crate::spare;
 use crate::task::Runnable;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
 
@@ -69,6 +70,8 @@ impl From<Runnable> for Queued {
 #[derive(Default)]
 pub(crate) struct CallbackQueue {
     queue: RefCell<VecDeque<Queued>>,
+    /// The most that one turn has had to run, of late.
+    most: Cell<usize>,
 }
 
 impl CallbackQueue {
@@ -95,6 +98,19 @@ impl CallbackQueue {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.queue.borrow().len()
+    }
+
+    /// How many a turn has to run, which begins.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        let length = self.len();
+        self.most.set(self.most.get().max(length));
+        length
+    }
+
+    /// Gives back room that was not needed since this was called last.
+    pub(crate) fn trim(&self) {
+        spare::trim_queue(&mut self.queue.borrow_mut(), self.most.take());
     }
 
     #[inline]

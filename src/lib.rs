@@ -229,6 +229,7 @@ mod periodic;
 mod posts;
 mod report;
 mod sleepers;
+mod spare;
 mod sys;
 mod task;
 pub mod time;

@@ -3,6 +3,7 @@
 use crate::callbacks::Callback;
 use crate::io_loop::Core;
 use crate::report::{CallbackKind, Origin};
+use crate::spare;
 use slab::Slab;
 use std::ptr;
 use std::task::Waker;
@@ -60,6 +61,11 @@ impl Sleepers {
     /// Puts a waker in the place of the one before, which the caller drops.
     pub(crate) fn replace(&mut self, Sleeper(key): Sleeper, waker: Waker) -> Option<Waker> {
         self.wakers.get_mut(key as usize)?.replace(waker)
+    }
+
+    /// Gives back room that is not needed any more.
+    pub(crate) fn trim(&mut self) {
+        spare::trim_slab(&mut self.wakers);
     }
 
     /// The waker, for the caller to drop, if the time has not come.

@@ -255,6 +255,51 @@ fn fired_timeouts_give_their_memory_back() {
     assert!(left <= KEPT, "{left}");
 }
 
+/// More turns than it takes to find out what is not needed any more.
+fn settle_down(io_loop: &IoLoop) {
+    (0..3 * 1024).for_each(|_| turn(io_loop));
+}
+
+#[test]
+fn finished_tasks_and_sleeps_give_their_memory_back() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let left = growth(|| {
+        for _ in 0..100_000 {
+            drop(io_loop.spawn(time::sleep(Duration::from_micros(1))));
+        }
+        turn_at_most(&io_loop, 100_000, || io_loop.metrics().tasks == 0);
+        settle_down(&io_loop);
+    });
+    assert!(left <= KEPT, "{left}");
+}
+
+#[test]
+fn a_burst_of_callbacks_gives_its_memory_back() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let left = growth(|| {
+        (0..100_000).for_each(|_| io_loop.add_callback(|| {}));
+        turn(&io_loop);
+        settle_down(&io_loop);
+    });
+    assert!(left <= KEPT, "{left}");
+}
+
+#[test]
+fn room_that_is_needed_again_and_again_is_kept() {
+    const CALLBACKS: usize = 10_000;
+    let _alone = alone();
+    let io_loop = small_loop();
+    let burst = || {
+        (0..CALLBACKS).for_each(|_| io_loop.add_callback(|| {}));
+        (0..400).for_each(|_| turn(&io_loop));
+    };
+    burst();
+    // There is room already. What is allocated are the callbacks' boxes.
+    assert_eq!(allocations(|| (0..10).for_each(|_| burst())), 10 * CALLBACKS);
+}
+
 #[test]
 fn timeouts_added_and_cancelled_for_ever_do_not_make_the_queue_grow() {
     let _alone = alone();

@@ -31,6 +31,7 @@ use crate::handlers::{Handler, Handlers};
 use crate::metrics::Metrics;
 use crate::report::{CallbackKind, Watch};
 use crate::sleepers::Sleepers;
+use crate::spare;
 use crate::sys::PollProbe;
 use crate::task::registry::Tasks;
 use crate::task::strays::Mark;
@@ -237,6 +238,9 @@ impl Core {
         // A handler of the turn before may have forked.
         self.check_fork()?;
         add(&self.counts.turns, 1);
+        if self.counts.turns.get().is_multiple_of(spare::TURNS) {
+            self.trim();
+        }
         let any_due = !self.timeouts.borrow().is_empty() && self.collect_due();
         if self.shared.alarm.take_notice() {
             self.collect_posted();
@@ -252,10 +256,17 @@ impl Core {
         Ok(mode != Mode::Start || !self.shared.take_stop())
     }
 
+    #[cold]
+    fn trim(&self) {
+        self.callbacks.trim();
+        self.tasks.trim();
+        self.sleepers.borrow_mut().trim();
+    }
+
     #[inline]
     fn run_callbacks(&self) -> io::Result<()> {
         let mark = Mark::now();
-        for _ in 0..self.callbacks.len() {
+        for _ in 0..self.callbacks.count() {
             match self.callbacks.pop() {
                 Some(Queued::Task(runnable)) => self.poll_task(runnable, mark),
                 Some(Queued::Callback(callback)) => {

@@ -6,6 +6,7 @@ use super::strays::{self, Stray};
 use super::{Meta, Runnable, Source, schedule};
 use crate::handle::Shared;
 use crate::report::Caught;
+use crate::spare;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -68,6 +69,11 @@ impl Tasks {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Gives back room that is not needed any more.
+    pub(crate) fn trim(&self) {
+        spare::trim_slab(&mut self.places.borrow_mut());
     }
 
     /// Panics that are, or were, the output of a task.
