@@ -278,6 +278,24 @@ fn the_other_family_wins_when_the_first_gives_no_answer_and_its_attempt_is_given
 }
 
 #[test]
+fn the_head_start_is_three_tenths_of_a_second() {
+    let _alone = alone();
+    let builder = IoLoop::builder().panics(Panics::Propagate);
+    let io_loop = builder.virtual_time().build().unwrap();
+    let (_stuck, _clients, silent) = stuck();
+    // Whatever comes of this one: it is not tried before.
+    let other = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
+    let connect = io_loop.spawn(async move { to(&[silent, other]).connect("x", 1).await });
+    let almost = Duration::from_millis(299);
+    run(&io_loop, || time::sleep(almost));
+    assert_eq!(io_loop.metrics().timeouts_pending, 1, "the other family is tried too soon");
+    run(&io_loop, || time::sleep(Duration::from_millis(300) - almost));
+    turn(&io_loop);
+    assert_eq!(io_loop.metrics().timeouts_pending, 0, "the other family is tried too late");
+    connect.abort();
+}
+
+#[test]
 fn the_time_given_covers_the_lookup_and_the_connection() {
     struct Slow;
     impl Resolver for Slow {
