@@ -7,10 +7,12 @@ use ringloop::KernelFeatures;
 use ringloop::net::StreamError;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use stream_support::{
-    noise, poll_and_drop, read_all, refusal, run, send, settle, stream, tcp_stream,
+    noise, poll_and_drop, poll_once, read_all, refusal, run, send, settle, stream, tcp_stream,
 };
 use support::new_loop;
 
@@ -76,6 +78,37 @@ fn a_write_beyond_the_limit_is_refused_whole_and_the_stream_goes_on() {
 }
 
 #[test]
+fn sixteen_mebibytes_may_wait_to_be_sent_unless_told_otherwise() {
+    const MOST: usize = 16 << 20;
+    let _io_loop = new_loop();
+    let (stream, _peer) = stream();
+    let data: Arc<[u8]> = vec![7; MOST / 16].into();
+    (0..16).for_each(|_| stream.write(data.clone()).queued().unwrap());
+    assert_eq!(refusal(stream.write("x").queued()), StreamError::WriteLimit(MOST));
+}
+
+#[test]
+fn a_write_is_done_although_much_that_was_written_after_it_cannot_be_sent() {
+    const LARGE: usize = 64 * 1024;
+    let io_loop = new_loop();
+    let (stream, mut peer) = stream();
+    peer.set_nonblocking(true).unwrap();
+    let mut first = pin!(stream.write("first"));
+    assert!(poll_once(first.as_mut()).is_pending());
+    let data: Arc<[u8]> = vec![7; LARGE].into();
+    (0..64).for_each(|_| stream.write(data.clone()).queued().unwrap());
+    // As much as the kernel keeps for a peer that does not read may be too little for a request.
+    let mut received = 0;
+    while received < 4 * LARGE {
+        settle(&io_loop);
+        received += peer.read(&mut [0; 4096]).unwrap();
+    }
+    settle(&io_loop);
+    assert!(poll_once(first.as_mut()).is_ready());
+    assert!(poll_and_drop(stream.flush()).is_pending());
+}
+
+#[test]
 fn a_refused_write_is_told_by_its_future_once() {
     let io_loop = new_loop();
     let (stream, _peer) = stream();
@@ -125,6 +158,30 @@ fn above_the_mark_a_stream_stops_and_at_half_of_it_goes_on() {
     run(&io_loop, async || {
         assert_eq!(stream.read_until_close(usize::MAX).await.unwrap().len(), left);
     });
+}
+
+#[test]
+fn a_stream_that_nobody_tells_how_much_to_keep_stops_at_128_kib() {
+    const PIECE: usize = 4096;
+    const MARK: usize = 128 * 1024;
+    let io_loop = new_loop();
+    let (stream, mut peer) = stream();
+    peer.set_nonblocking(true).unwrap();
+    send(&peer, "first");
+    run(&io_loop, async || assert_eq!(stream.read_bytes(5).await.unwrap(), b"first"));
+    // In small pieces, of which none comes before the one before it is received.
+    let is_received = || {
+        let before = io_loop.metrics().completions;
+        peer.write_all(&[7; PIECE]).unwrap();
+        settle(&io_loop);
+        io_loop.metrics().completions > before
+    };
+    let received = std::iter::repeat_with(is_received).take_while(|received| *received).count();
+    assert_eq!(received * PIECE, MARK);
+    // Now the kernel keeps what it can, and then the peer has to wait.
+    assert!(pushed(&io_loop, &peer) > 0);
+    let Poll::Ready(kept) = poll_and_drop(stream.read_partial(usize::MAX)) else { panic!() };
+    assert_eq!(kept.unwrap().len(), MARK);
 }
 
 #[test]
@@ -271,10 +328,10 @@ fn reading_does_not_begin_before_the_first_read_is_polled() {
     send(&peer, "abc");
     let read = stream.read_bytes(3);
     settle(&io_loop);
-    let mut read = std::pin::pin!(read);
-    assert!(stream_support::poll_once(read.as_mut()).is_pending());
+    let mut read = pin!(read);
+    assert!(poll_once(read.as_mut()).is_pending());
     settle(&io_loop);
-    assert!(matches!(stream_support::poll_once(read.as_mut()), Poll::Ready(Ok(_))));
+    assert!(matches!(poll_once(read.as_mut()), Poll::Ready(Ok(_))));
 }
 
 #[test]
