@@ -340,6 +340,27 @@ fn no_more_connections_are_served_at_a_time_than_allowed_and_the_rest_waits_in_t
 }
 
 #[test]
+fn a_limited_server_accepts_no_more_in_a_turn_than_one_without_a_limit() {
+    const CLIENTS: usize = 300;
+    both_ways(|io_loop, _| {
+        for builder in [local(), local().max_connections(2 * CLIENTS)] {
+            let server = builder.serve(until_end).unwrap();
+            let clients: Vec<_> = (0..CLIENTS).map(|_| connect(&server)).collect();
+            let mut before = 0;
+            for _ in 0..CLIENTS {
+                turn(io_loop);
+                let now = server.connections();
+                assert!(now - before <= 128, "{} in one turn", now - before);
+                before = now;
+            }
+            assert_eq!(before, CLIENTS);
+            drop(clients);
+            turn_until(io_loop, || server.connections() == 0);
+        }
+    });
+}
+
+#[test]
 fn a_limited_server_that_is_full_can_be_stopped() {
     both_ways(|io_loop, _| {
         let server = local().max_connections(1).serve(until_end).unwrap();

@@ -19,7 +19,8 @@ use std::os::unix::net::UnixListener;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 
-/// Connections accepted ahead of their handlers, per socket.
+/// Connections that a server with a limit accepts ahead of their handlers, per socket, however far
+/// off the limit is: as many as a listener that is told nothing.
 const AHEAD: usize = 128;
 
 /// Settings of a server to be; made by [`TcpServer::builder`].
