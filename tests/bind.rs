@@ -3,9 +3,12 @@
 use ringloop::net::{
     BindOptions, BindUnixOptions, Family, ResolveError, bind_sockets, bind_unix_socket, is_valid_ip,
 };
+use std::cell::Cell;
+use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -152,6 +155,37 @@ fn a_unix_socket_has_the_mode_asked_for_whatever_the_mask() {
     }
     drop(bind_unix(&path).unwrap());
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::remove_file(&path).unwrap();
+}
+
+thread_local! {
+    /// The mode that a file of this thread's had when it was changed last.
+    static MODE_BEFORE: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Stands in for the C library's function of this name, in all of this program.
+///
+/// # Safety
+///
+/// As for that one: `path` is a string that ends with a zero.
+// SAFETY: it has the signature of what it replaces, and does the same.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn chmod(path: *const c_char, mode: libc::mode_t) -> c_int {
+    // SAFETY: the caller's promise.
+    let file = OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes());
+    let metadata = std::fs::metadata(file);
+    MODE_BEFORE.set(metadata.ok().map(|metadata| metadata.permissions().mode() & 0o7777));
+    // SAFETY: the caller's promise.
+    unsafe { libc::fchmodat(libc::AT_FDCWD, path, mode, 0) }
+}
+
+#[test]
+fn a_unix_socket_is_at_no_time_open_to_more_than_its_mode_says() {
+    let path = temporary("narrow");
+    // Narrower than any usual mask makes it.
+    let listener = bind_unix_socket(&path, &BindUnixOptions::new().mode(0)).unwrap();
+    assert_eq!(MODE_BEFORE.get(), Some(0), "the mode before it was set by path");
+    drop(listener);
     std::fs::remove_file(&path).unwrap();
 }
 
