@@ -8,7 +8,14 @@ use ringloop::{IoLoop, time};
 use std::io;
 use std::time::{Duration, Instant};
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let io_loop = IoLoop::new()?;
     let began = io_loop.time();
     io_loop.run_sync(|| day_at_work(began), None)?;

@@ -10,7 +10,14 @@ use ringloop::{IoLoop, time};
 use std::io;
 use std::time::{Duration, Instant};
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let io_loop = IoLoop::builder()
         .slow_callback(Duration::from_millis(50), |report| println!("          {report}"))
         .build()?;

@@ -23,7 +23,14 @@ const LONGEST_LINE: usize = 64 * 1024;
 /// What may wait for somebody who does not listen, beyond what the kernel keeps.
 const MOST_UNHEARD: usize = 1 << 20;
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7788".to_owned());
     let io_loop = IoLoop::new()?;
     let room = Rc::new(Room::default());

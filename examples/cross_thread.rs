@@ -18,7 +18,14 @@ thread_local! {
     static FOUND: Cell<(u64, usize)> = const { Cell::new((0, 0)) };
 }
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let io_loop = IoLoop::new()?;
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {

@@ -18,7 +18,14 @@ use std::time::Duration;
 
 const GRACE: Duration = Duration::from_millis(500);
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     let io_loop = IoLoop::new()?;
     let server = TcpServer::builder().add_socket(TcpListener::bind(address)?).serve(

@@ -23,7 +23,14 @@ use std::rc::Rc;
 /// What is read lies here until it is sent. One for all clients: they are served one at a time.
 type Buffer = Rc<RefCell<[u8; 64 * 1024]>>;
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     let listener = TcpListener::bind(&address)?;
     println!("listening on {}", listener.local_addr()?);

@@ -17,7 +17,14 @@ const TO_CONNECT: Duration = Duration::from_secs(5);
 const TO_ANSWER: Duration = Duration::from_secs(2);
 const LONGEST_LINE: usize = 64 * 1024;
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let target = std::env::args().nth(1).unwrap_or_else(|| "localhost:7777".to_owned());
     IoLoop::new()?.run_sync(|| talk(&target), None)?
 }

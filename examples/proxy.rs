@@ -22,7 +22,14 @@ use std::time::Duration;
 /// For the other server to take the connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7000".to_owned());
     let target = arguments.next().unwrap_or_else(|| "localhost:7777".to_owned());

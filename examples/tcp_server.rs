@@ -18,7 +18,14 @@ use std::net::TcpListener;
 /// Who says more than this is not listened to any longer.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8888".to_owned());
     let io_loop = IoLoop::new()?;
     let server = TcpServer::builder().add_socket(TcpListener::bind(address)?).serve(handle)?;

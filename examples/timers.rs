@@ -8,7 +8,14 @@ use ringloop::{IoLoop, PeriodicCallback};
 use std::io;
 use std::time::{Duration, Instant};
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let io_loop = IoLoop::new()?;
     let began = io_loop.time();
     let say = move |what: &str| println!("{:>5} ms  {what}", millis_since(began));

@@ -16,7 +16,14 @@ struct Question {
     answer: async_channel::Sender<u32>,
 }
 
-fn main() -> io::Result<()> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run() -> io::Result<()> {
     let (questions, asked) = async_channel::bounded(16);
     let tokio = thread::spawn(move || answer_on_tokio(asked));
     IoLoop::new()?.run_sync(|| ask(questions), Some(Duration::from_secs(10)))?;
