@@ -6,7 +6,9 @@
 //!     cargo run --release --example line_client [localhost:7777]
 //!
 //! Type something, and Ctrl-D at the end. Everything that the other side does has a time limit: try
-//! it without a server, or with one that says nothing, such as `nc -l 7777`.
+//! it without a server, or with one that does not answer, such as `tcp_server`.
+
+mod host_port;
 
 use ringloop::net::TcpConnector;
 use ringloop::{IoLoop, IoStream, time};
@@ -26,12 +28,11 @@ fn main() {
 
 fn run() -> io::Result<()> {
     let target = std::env::args().nth(1).unwrap_or_else(|| "localhost:7777".to_owned());
-    IoLoop::new()?.run_sync(|| talk(&target), None)?
+    let (host, port) = host_port::parse(&target)?;
+    IoLoop::new()?.run_sync(|| talk(&host, port), None)?
 }
 
-async fn talk(target: &str) -> io::Result<()> {
-    let (host, port) = target.rsplit_once(':').ok_or_else(|| io::Error::other("no port"))?;
-    let port = port.parse().map_err(io::Error::other)?;
+async fn talk(host: &str, port: u16) -> io::Result<()> {
     let stream = TcpConnector::new().timeout(TO_CONNECT).connect(host, port).await?;
     println!("connected to {}", stream.peer_addr()?);
     while let Some(line) = read_line().await? {

@@ -12,6 +12,8 @@
 //! Bytes are handed on in the buffers that the kernel received them into. Whoever does not read
 //! holds the other side up, and nobody else. Ctrl-C stops it.
 
+mod host_port;
+
 use futures::future::{TryFutureExt, try_join};
 use ringloop::net::{TcpConnector, TcpServer};
 use ringloop::{IoLoop, IoStream};
@@ -33,7 +35,7 @@ fn run() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7000".to_owned());
     let target = arguments.next().unwrap_or_else(|| "localhost:7777".to_owned());
-    let (host, port) = split(&target)?;
+    let (host, port) = host_port::parse(&target)?;
 
     let io_loop = IoLoop::new()?;
     let server = TcpServer::builder()
@@ -47,12 +49,6 @@ fn run() -> io::Result<()> {
     io_loop.close(false)?;
     println!("stopped");
     Ok(())
-}
-
-fn split(target: &str) -> io::Result<(String, u16)> {
-    let parts = target.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = parts.ok_or_else(|| io::Error::other(format!("{target}: no port")))?;
-    Ok((host.to_owned(), port))
 }
 
 /// Both ways at the same time, until both are at their end, or one has failed.

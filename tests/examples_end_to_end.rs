@@ -3,7 +3,7 @@
 mod stress_support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -334,6 +334,44 @@ fn servers_say_in_plain_words_that_an_address_is_taken() {
         let message = complaint(example(name).arg(&address));
         assert!(message.starts_with("Address already in use"), "{name}: {message}");
     }
+}
+
+#[test]
+fn clients_and_proxies_say_at_the_start_what_to_type_for_a_place_to_connect_to() {
+    for place in ["localhost", "::1", "::1:7777", "[::1]", ":7777", "[]:7777", "localhost:x", ""] {
+        let client = complaint(example("line_client").arg(place));
+        let proxy = complaint(example("proxy").args(["127.0.0.1:0", place]));
+        for message in [client, proxy] {
+            assert!(message.starts_with(&format!("{place:?}: ")), "{message}");
+            assert!(message.contains("localhost:7777 or [::1]:7777"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn clients_and_proxies_connect_to_ipv6_addresses_in_brackets() {
+    let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
+    let place = listener.local_addr().unwrap().to_string();
+    let echo = || {
+        let mut line = String::new();
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        stream.read_line(&mut line).unwrap();
+        stream.get_mut().write_all(line.as_bytes()).unwrap();
+    };
+    let mut command = example("line_client");
+    let client = command.arg(&place).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut client = client.unwrap();
+    client.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    echo();
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.stdout, format!("connected to {place}\nhello\n").as_bytes());
+    let proxy = Server::start_with("proxy", &[&place]);
+    let mut client = proxy.connect();
+    thread::scope(|scope| {
+        scope.spawn(echo);
+        assert_echoes(&mut client, "hello\n");
+    });
+    proxy.stop();
 }
 
 #[test]
