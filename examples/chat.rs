@@ -6,12 +6,14 @@
 //!
 //! and join from two terminals or more:
 //!
-//!     nc 127.0.0.1 7788
+//!     bash -c 'exec 3<>/dev/tcp/127.0.0.1/7788; cat <&3 & trap "kill $!" EXIT; cat >&3'
+//!
+//! or, where there is one, with `nc 127.0.0.1 7788`.
 //!
 //! A line is in memory once, however many hear it. Who does not listen for too long is shown the
 //! door, instead of filling the server's memory, or holding up the rest. Ctrl-C stops it.
 
-use ringloop::net::TcpServer;
+use ringloop::net::{StreamError, TcpServer};
 use ringloop::{IoLoop, IoStream};
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -58,13 +60,17 @@ impl Room {
     fn say(&self, from: SocketAddr, line: &[u8]) {
         let line: Arc<[u8]> = [from.to_string().as_bytes(), b": ", line].concat().into();
         self.members.borrow_mut().retain(|(member, stream)| {
-            let hears = *member == from || stream.write(line.clone()).queued().is_ok();
-            if !hears {
-                log(&format!("{member} is too slow"));
-                // Its task finds out, and leaves.
-                stream.close();
+            if *member == from {
+                return true;
             }
-            hears
+            let Err(error) = stream.write(line.clone()).queued() else { return true };
+            log(&match StreamError::of(&error) {
+                Some(StreamError::WriteLimit(_)) => format!("{member} is too slow"),
+                _ => format!("{member} is gone"),
+            });
+            // Its task finds out, and leaves.
+            stream.close();
+            false
         });
     }
 

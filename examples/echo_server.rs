@@ -4,9 +4,11 @@
 //!
 //!     cargo run --release --example echo_server [127.0.0.1:7777]
 //!
-//! and talk to it from another terminal, with `nc 127.0.0.1 7777`, or with
+//! and talk to it from another terminal:
 //!
 //!     cargo run --release --example line_client
+//!
+//! or, where there is one, with `nc 127.0.0.1 7777`.
 //!
 //! Ctrl-C stops it: it accepts nothing more, and gives the clients that are there half a second.
 

@@ -4,7 +4,7 @@
 //!
 //!     cargo run --release --example handler_echo [127.0.0.1:7777]
 //!
-//! and talk to it from another terminal, with `nc 127.0.0.1 7777` or without:
+//! and talk to it from another terminal:
 //!
 //!     bash -c 'exec 3<>/dev/tcp/127.0.0.1/7777; echo hello >&3; head -n 1 <&3'
 //!

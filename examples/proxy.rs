@@ -10,11 +10,12 @@
 //!     bash -c 'exec 3<>/dev/tcp/127.0.0.1/7000; echo hello >&3; head -n 1 <&3'
 //!
 //! Bytes are handed on in the buffers that the kernel received them into. Whoever does not read
-//! holds the other side up, and nobody else. Ctrl-C stops it.
+//! holds the other side up, and nobody else. Where one side breaks off, the other is reset, and does
+//! not take it for an end. Ctrl-C stops it.
 
 mod host_port;
 
-use futures::future::{TryFutureExt, try_join};
+use futures::future::try_join;
 use ringloop::net::{TcpConnector, TcpServer};
 use ringloop::{IoLoop, IoStream};
 use std::io;
@@ -40,7 +41,7 @@ fn run() -> io::Result<()> {
     let io_loop = IoLoop::new()?;
     let server = TcpServer::builder()
         .add_socket(TcpListener::bind(address)?)
-        .serve(move |client| relay(client, host.clone(), port))?;
+        .serve(move |client| serve(client, host.clone(), port))?;
     println!("listening on {}", server.local_addrs()[0]);
 
     let handle = io_loop.handle();
@@ -51,14 +52,27 @@ fn run() -> io::Result<()> {
     Ok(())
 }
 
+async fn serve(client: IoStream, host: String, port: u16) -> io::Result<()> {
+    let server = match TcpConnector::new().timeout(PATIENCE).connect(&host, port).await {
+        Ok(server) => server,
+        Err(error) => {
+            reset(client)?;
+            return Err(error);
+        }
+    };
+    // A connection that breaks off is none of the proxy's errors.
+    if relay(&client, &server).await.is_err() {
+        reset(client)?;
+        reset(server)?;
+    }
+    Ok(())
+}
+
 /// Both ways at the same time, until both are at their end, or one has failed.
-async fn relay(client: IoStream, host: String, port: u16) -> io::Result<()> {
-    let server = TcpConnector::new().timeout(PATIENCE).connect(&host, port).await?;
+async fn relay(client: &IoStream, server: &IoStream) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    // A connection that breaks off is none of the proxy's errors.
-    let both = try_join(copy(&client, &server), copy(&server, &client));
-    both.map_ok(drop).or_else(|_| async { Ok(()) }).await
+    try_join(copy(client, server), copy(server, client)).await.map(drop)
 }
 
 async fn copy(from: &IoStream, to: &IoStream) -> io::Result<()> {
@@ -67,4 +81,9 @@ async fn copy(from: &IoStream, to: &IoStream) -> io::Result<()> {
     }
     to.shutdown(Shutdown::Write);
     Ok(())
+}
+
+/// Has a connection reset when it is dropped, which is now. `close` would tell an end first.
+fn reset(stream: IoStream) -> io::Result<()> {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
 }

@@ -2,7 +2,7 @@
 
 mod stress_support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -136,6 +136,10 @@ fn reset(stream: TcpStream) {
 
 fn assert_at_end(mut stream: TcpStream) {
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+fn assert_reset(mut stream: TcpStream) {
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 /// What an example says, on one line, that cannot go on.
@@ -426,14 +430,31 @@ fn the_proxy_hands_on_both_ways_with_half_closes_and_back_pressure() {
 }
 
 #[test]
-fn the_proxy_hangs_up_when_there_is_nobody_to_talk_to_and_goes_on() {
+fn the_proxy_resets_clients_when_there_is_nobody_to_talk_to_and_goes_on() {
     let echo = Server::start("echo_server");
     let address = echo.address;
     let proxy = Server::start_with("proxy", &[&address.to_string()]);
     assert_echoes(&mut proxy.connect(), "hello\n");
     echo.stop();
-    assert_at_end(proxy.connect());
-    assert_at_end(proxy.connect());
+    assert_reset(proxy.connect());
+    assert_reset(proxy.connect());
+    proxy.stop();
+}
+
+#[test]
+fn the_proxy_resets_one_side_when_the_other_one_breaks_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let proxy = Server::start_with("proxy", &[&address]);
+    for is_client in [true, false] {
+        let mut client = proxy.connect();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        let (breaks_off, other) = if is_client { (client, server) } else { (server, client) };
+        reset(breaks_off);
+        assert_reset(other);
+    }
     proxy.stop();
 }
 
@@ -464,12 +485,16 @@ fn the_chat_tells_everybody_but_the_one_who_speaks_and_shows_the_deaf_the_door()
     // More than the kernel keeps for somebody who does not listen.
     let line = "x".repeat(LINE);
     let mut lines = 0;
-    while chat.lines.try_recv().is_err() {
+    let news = loop {
+        if let Ok(news) = chat.lines.try_recv() {
+            break news;
+        }
         writeln!(speaker.get_ref(), "{line}").unwrap();
         assert_eq!(read_line(&mut listener).trim_end(), format!("{speaks}: {line}"));
         lines += 1;
         assert!(lines < 4096, "the deaf one is still there");
-    }
+    };
+    assert_eq!(news, format!("{is_deaf} is too slow"));
     assert_eq!(chat.lines.recv().unwrap(), format!("{is_deaf} leaves"));
     assert!(chat.peak_memory() < 64 * 1024);
     writeln!(speaker.get_ref(), "bye").unwrap();
