@@ -7,11 +7,12 @@ use futures::FutureExt;
 use futures::future::join;
 use meddling::meddling_waker;
 use ringloop::net::{
-    Family, OverrideResolver, ResolveError, Resolver, Resolving, SystemResolver, TcpConnector,
-    TcpListener, UnixListener, connect_tcp,
+    Family, OverrideResolver, ResolveError, Resolver, Resolving, StreamError, SystemResolver,
+    TcpConnector, TcpListener, UnixListener, connect_tcp,
 };
 use ringloop::{IoLoop, IoStream, LoopError, Panics, time};
 use socket2::{Domain, Socket, Type};
+use std::error::Error;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -82,6 +83,12 @@ fn stuck() -> (std::net::TcpListener, Vec<Socket>, SocketAddr) {
     (socket.into(), clients, address.as_socket().unwrap())
 }
 
+/// The number of what the operating system reported, of an error that says more.
+fn original(error: &io::Error) -> Option<i32> {
+    assert_eq!(error.raw_os_error(), None);
+    error.source()?.downcast_ref::<io::Error>()?.raw_os_error()
+}
+
 fn has_ipv6() -> bool {
     std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
@@ -130,9 +137,7 @@ fn a_refused_connection_says_so() {
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         let message = error.to_string();
         assert!(message.contains("127.0.0.1") && message.contains(&address.port().to_string()));
-        let cause = error.get_ref().unwrap().source().unwrap();
-        let cause: &io::Error = cause.downcast_ref().unwrap();
-        assert_eq!(cause.raw_os_error(), Some(libc::ECONNREFUSED));
+        assert_eq!(original(&error), Some(libc::ECONNREFUSED));
     });
 }
 
@@ -183,6 +188,25 @@ fn closing_the_loop_gives_up_what_is_on_its_way() {
 }
 
 #[test]
+fn connections_that_outlive_their_loop_say_so() {
+    let _alone = alone();
+    let (_listener, _clients, address) = stuck();
+    let io_loop = IoLoop::builder().panics(Panics::Propagate).build().unwrap();
+    let mut connections = pin!(join(
+        IoStream::connect(address),
+        // What is said of an error comes on top of it, but not of this one.
+        connect_tcp("127.0.0.1", address.port()),
+    ));
+    assert!(connections.as_mut().now_or_never().is_none());
+    turn(&io_loop);
+    io_loop.close(false).unwrap();
+    let (direct, by_name) = connections.now_or_never().unwrap();
+    for error in [direct.unwrap_err(), by_name.unwrap_err()] {
+        assert_eq!(StreamError::of(&error), Some(StreamError::LoopClosed), "{error}");
+    }
+}
+
+#[test]
 fn connecting_needs_a_loop() {
     let _alone = alone();
     IoLoop::clear_current();
@@ -190,6 +214,8 @@ fn connecting_needs_a_loop() {
     let error = IoStream::connect(address).now_or_never().unwrap().unwrap_err();
     assert_eq!(LoopError::of(&error), Some(&LoopError::NoCurrent));
     let error = connect_tcp("127.0.0.1", 9).now_or_never().unwrap().unwrap_err();
+    assert_eq!(LoopError::of(&error), Some(&LoopError::NoCurrent));
+    let error = IoStream::connect_unix("/nowhere").now_or_never().unwrap().unwrap_err();
     assert_eq!(LoopError::of(&error), Some(&LoopError::NoCurrent));
 }
 
@@ -209,9 +235,14 @@ fn unix_sockets_are_connected_to_by_path_and_by_abstract_name() {
         }
         let error = run(io_loop, || IoStream::connect_unix(&path)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(original(&error), Some(libc::ECONNREFUSED));
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         std::fs::remove_file(&path).unwrap();
         let error = run(io_loop, || IoStream::connect_unix(&path)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
+        let long = format!("/tmp/{}", "x".repeat(200));
+        let error = run(io_loop, || IoStream::connect_unix(&long)).unwrap_err();
+        assert!(error.to_string().contains(&long), "{error}");
     });
 }
 

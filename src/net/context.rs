@@ -1,11 +1,17 @@
 //! Errors that say what they are about.
 
+use super::StreamError;
+use crate::LoopError;
 use std::error::Error;
 use std::fmt;
 use std::io;
 
 /// An error with what was tried. Its kind stays, and the error itself is the source of this one.
+/// What the loop refuses stays as it is, for those who look for it: it is about nothing else.
 pub(super) fn context(what: impl fmt::Display, error: io::Error) -> io::Error {
+    if LoopError::of(&error).is_some() || StreamError::of(&error).is_some() {
+        return error;
+    }
     io::Error::new(error.kind(), Context { what: what.to_string(), error })
 }
 

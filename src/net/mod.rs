@@ -32,6 +32,27 @@
 //! * [`TcpServer`], or underneath, [`TcpListener`] and [`UnixListener`]
 //! * [`connect_tcp`], [`TcpConnector`], [`IoStream::connect`] and [`IoStream::connect_unix`]
 //! * [`Resolver`] for names, [`bind_sockets`] and [`bind_unix_socket`] for addresses
+//!
+//! # Errors
+//!
+//! Errors of connecting and listening name the host, the address or the path: "cannot connect to
+//! localhost, port 80: Connection refused". (Those of [`IoStream::connect`] alone come as they are.)
+//! Such an error has the kind of the operating system's, which is its
+//! [`source`](std::error::Error::source), with the `raw_os_error`:
+//!
+//! ```
+//! use ringloop::net::{BindOptions, bind_sockets};
+//! use std::error::Error;
+//! use std::io;
+//!
+//! let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! let port = taken.local_addr()?.port();
+//! let error = bind_sockets("127.0.0.1", port, &BindOptions::new()).unwrap_err();
+//! assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+//! let original = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+//! assert_eq!(original.and_then(io::Error::raw_os_error), Some(libc::EADDRINUSE));
+//! # Ok::<(), io::Error>(())
+//! ```
 
 mod bind;
 mod connect;

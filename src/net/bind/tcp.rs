@@ -77,7 +77,7 @@ impl BindOptions {
 /// # Errors
 ///
 /// A [`ResolveError`] for a name that has no address. What the operating system reports, with the
-/// address; the sockets made before are closed.
+/// address (see [`net`](crate::net#errors)); the sockets made before are closed.
 pub fn bind_sockets(host: &str, port: u16, options: &BindOptions) -> io::Result<Vec<TcpListener>> {
     let addresses = addresses(host, port, options)?;
     let mut attempts = 1;

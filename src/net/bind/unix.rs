@@ -63,7 +63,8 @@ impl BindUnixOptions {
 /// # Errors
 ///
 /// `AddrInUse` if somebody listens there, `AlreadyExists` if there is a file that is not a socket:
-/// neither is touched. What the operating system reports, with the path.
+/// neither is touched. What the operating system reports, with the path (see
+/// [`net`](crate::net#errors)).
 pub fn bind_unix_socket(
     path: impl AsRef<Path>,
     options: &BindUnixOptions,

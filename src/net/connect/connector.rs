@@ -115,8 +115,9 @@ impl TcpConnector {
     ///
     /// A [`ResolveError`] for a name without an address. `TimedOut` after the
     /// [time](Self::timeout) given. What the operating system reports of the attempt that failed
-    /// last, with the name: its kind tells which, such as `ConnectionRefused`.
-    /// [`LoopError::NoCurrent`].
+    /// last, with the name (see [`net`](crate::net#errors)): its kind tells which, such as
+    /// `ConnectionRefused`. [`LoopError::NoCurrent`];
+    /// [`StreamError::LoopClosed`](crate::net::StreamError::LoopClosed).
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<IoStream> {
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
         let connect = self.run(io_loop.core(), host, port);

@@ -10,6 +10,7 @@ mod race;
 pub use connector::{TcpConnector, connect_tcp};
 
 use super::IoStream;
+use super::context::context;
 use crate::LoopError;
 use crate::io_loop::IoLoop;
 use attempt::Attempt;
@@ -25,8 +26,8 @@ impl IoStream {
     ///
     /// # Errors
     ///
-    /// What the operating system reports, such as `ConnectionRefused`;
-    /// [`LoopError::NoCurrent`].
+    /// What the operating system reports, such as `ConnectionRefused`, as it is;
+    /// [`LoopError::NoCurrent`]; [`StreamError::LoopClosed`](crate::net::StreamError::LoopClosed).
     ///
     /// ```
     /// use ringloop::{IoLoop, IoStream};
@@ -49,7 +50,8 @@ impl IoStream {
     ///
     /// # Errors
     ///
-    /// What the operating system reports; [`LoopError::NoCurrent`].
+    /// What the operating system reports, with the path (see [`net`](crate::net#errors));
+    /// [`LoopError::NoCurrent`]; [`StreamError::LoopClosed`](crate::net::StreamError::LoopClosed).
     ///
     /// ```
     /// use ringloop::{IoLoop, IoStream};
@@ -62,7 +64,13 @@ impl IoStream {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect_unix(path: impl AsRef<Path>) -> io::Result<IoStream> {
-        connect(&SockAddr::unix(path)?).await
+        let path = path.as_ref();
+        let connected = match SockAddr::unix(path) {
+            Ok(address) => connect(&address).await,
+            Err(error) => Err(error),
+        };
+        connected
+            .map_err(|error| context(format_args!("cannot connect to {}", path.display()), error))
     }
 }
 

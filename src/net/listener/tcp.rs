@@ -59,8 +59,9 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// Why the last address was not to be had; [`LoopError`](crate::LoopError), if no loop is
-    /// current, or it is closed.
+    /// What the operating system reports, with the last of the addresses (see
+    /// [`net`](crate::net#errors)); [`LoopError`](crate::LoopError), if no loop is current, or it is
+    /// closed.
     pub fn bind(addresses: impl ToSocketAddrs) -> io::Result<TcpListener> {
         TcpListener::from_std(bind_first(addresses, &BindOptions::new())?)
     }
