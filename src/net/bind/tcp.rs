@@ -45,8 +45,8 @@ impl BindOptions {
         self
     }
 
-    /// Lets several sockets listen at the same port (`SO_REUSEPORT`); the kernel deals the
-    /// connections out to them. All of them have to say so. Off by default.
+    /// Lets several sockets listen at the same port (`SO_REUSEPORT`); the kernel distributes
+    /// the connections among them. All of them need this option. Off by default.
     pub fn reuse_port(mut self, reuse_port: bool) -> BindOptions {
         self.reuse_port = reuse_port;
         self
@@ -70,9 +70,9 @@ impl BindOptions {
 /// An empty `host` stands for all addresses of this machine. Names are looked up by the calling
 /// thread, IPv4 addresses come first. If `port` is 0, all sockets get the same one that is free.
 ///
-/// Sockets are non-blocking, have `SO_REUSEADDR`, and those of IPv6 do not take connections of IPv4,
-/// which have their own. A family that the system does not have is skipped; so is an address that
-/// `localhost` has and the system has not.
+/// Sockets are non-blocking and have `SO_REUSEADDR`. Those of IPv6 take no connections of IPv4, for
+/// which there are others. A family that the system does not have is skipped; so is an address of
+/// `localhost` that the system does not have.
 ///
 /// # Errors
 ///

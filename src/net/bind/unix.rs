@@ -57,8 +57,9 @@ impl BindUnixOptions {
 /// Listens at a path, for [`UnixListener::from_std`](crate::net::UnixListener::from_std) or
 /// [`TcpServerBuilder::add_unix_socket`](crate::net::TcpServerBuilder::add_unix_socket).
 ///
-/// A socket that nobody listens at any more is replaced. A path that begins with a zero byte is a
-/// name in the abstract namespace, which has no file and no mode.
+/// A socket that nobody listens at any more is replaced. To find that out, it is connected to: a
+/// server that does listen there sees a connection that is closed at once. A path that begins with a
+/// zero byte is a name in the abstract namespace, which has no file and no mode.
 ///
 /// # Errors
 ///

@@ -73,7 +73,7 @@ impl Default for TcpConnector {
 }
 
 impl TcpConnector {
-    /// The system's resolver, both families, all the time in the world.
+    /// The system's resolver, both families, and no time limit.
     pub fn new() -> TcpConnector {
         TcpConnector {
             resolver: Rc::new(SystemResolver),
@@ -83,21 +83,21 @@ impl TcpConnector {
         }
     }
 
-    /// Who knows the addresses. [`SystemResolver`] by default.
+    /// Who looks names up. [`SystemResolver`] by default.
     pub fn resolver(mut self, resolver: impl Resolver + 'static) -> TcpConnector {
         self.resolver = Rc::new(resolver);
         self
     }
 
-    /// How long it may take, the name's lookup included. For ever by default, which in practice is
-    /// a little more than two minutes per address.
+    /// How long it may take, the name's lookup included. There is no limit by default; the kernel
+    /// gives each address up after a little more than two minutes.
     pub fn timeout(mut self, timeout: Duration) -> TcpConnector {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Connects from this address of this machine's, and only to such of the same family. Port 0 is
-    /// any. By default, the kernel chooses both.
+    /// Connects from this address, which must be one of this machine's, and only to addresses of the
+    /// same family. Port 0 stands for any. By default, the kernel chooses address and port.
     pub fn source(mut self, source: SocketAddr) -> TcpConnector {
         self.source = Some(source);
         self

@@ -13,8 +13,8 @@ macro_rules! accepts {
             /// # Errors
             ///
             /// [`ListenerError`](super::ListenerError) once the listener or its loop is closed. What
-            /// the operating system reports of a socket that does not listen. Not for want of
-            /// descriptors.
+            /// the operating system reports of a socket that does not listen. A lack of descriptors
+            /// is no error: it waits until there are some.
             pub async fn accept(&self) -> io::Result<IoStream> {
                 Accept::new(&self.acceptor).await
             }

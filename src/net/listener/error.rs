@@ -5,8 +5,8 @@ use std::io;
 
 /// Why a listener has no connection to give.
 ///
-/// `accept` returns it inside an [`io::Error`], from which it can be had back with
-/// [`of`](Self::of). What the operating system reports comes as it is, with its `raw_os_error`.
+/// `accept` returns it inside an [`io::Error`], out of which [`of`](Self::of) takes it. What the
+/// operating system reports comes as it is, with its `raw_os_error`.
 ///
 /// ```
 /// use ringloop::IoLoop;

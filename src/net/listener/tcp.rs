@@ -53,8 +53,8 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens at the first of some addresses that is to be had, with `SO_REUSEADDR` and a backlog
-    /// of 1024. A name is looked up by the calling thread. [`bind_sockets`](crate::net::bind_sockets)
+    /// Listens at the first of these addresses where it can, with `SO_REUSEADDR` and a backlog of
+    /// 1024. A name is looked up by the calling thread. [`bind_sockets`](crate::net::bind_sockets)
     /// has more choices.
     ///
     /// # Errors

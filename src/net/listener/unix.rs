@@ -14,7 +14,8 @@ use std::rc::Rc;
 
 /// Accepts connections at a Unix socket, as [`TcpListener`](super::TcpListener) does at a port.
 ///
-/// The socket's file stays when the listener is closed; the next [`bind`](Self::bind) replaces it.
+/// The socket's file stays when the listener is closed; the next [`bind`](Self::bind) replaces it,
+/// once it has found out, by connecting, that nobody listens there.
 ///
 /// ```
 /// use ringloop::IoLoop;

@@ -5,7 +5,7 @@ use std::io;
 
 /// Why a name has no address.
 ///
-/// Inside an [`io::Error`], it is what that was made of; [`of`](Self::of) gets at it.
+/// Where it is returned inside an [`io::Error`], [`of`](Self::of) takes it out.
 ///
 /// ```
 /// use ringloop::IoLoop;

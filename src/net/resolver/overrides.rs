@@ -4,11 +4,11 @@ use super::{Resolver, Resolving};
 use crate::net::Family;
 use std::collections::HashMap;
 
-/// Puts others in the place of some names, or of some ports of theirs, and leaves the rest to
-/// another resolver: for tests, and for what `/etc/hosts` cannot say.
+/// Replaces some names, or some of their ports, by others, and leaves the rest to another resolver:
+/// for tests, and for what `/etc/hosts` cannot say.
 ///
-/// What is said of a name, its port and a family comes first, then what is said of the name and its
-/// port, then what is said of the name. What is put in the place of another is not looked for here
+/// The most specific rule is used: one for the name, the port and the family before one for the name
+/// and the port, and that before one for the name alone. What a name is replaced by is not replaced
 /// again.
 ///
 /// ```

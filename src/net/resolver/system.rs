@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 /// Asks the system, as every program does: `/etc/hosts`, the name servers, whatever
 /// `/etc/nsswitch.conf` says.
 ///
-/// That may take its time, so it is done by the loop's
-/// [executor](crate::IoLoop::run_in_executor). Addresses are taken as they are.
+/// That may take long, so it is done by the loop's [executor](crate::IoLoop::run_in_executor).
+/// Literal addresses are not looked up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 

@@ -23,7 +23,7 @@ use std::rc::{Rc, Weak};
 /// off the limit is: as many as a listener that is told nothing.
 const AHEAD: usize = 128;
 
-/// Settings of a server to be; made by [`TcpServer::builder`].
+/// Settings of a server that is to be started; made by [`TcpServer::builder`].
 ///
 /// ```
 /// use ringloop::IoLoop;
@@ -62,16 +62,16 @@ impl TcpServerBuilder {
         }
     }
 
-    /// Listens at all addresses of a name, or at a literal one, or with `""` at all of this machine's,
-    /// as [`bind_sockets`] does. May be called more than once. Names are looked up by
+    /// Listens at all addresses of a name, or at a literal address, or, with `""`, at all addresses of
+    /// this machine, as [`bind_sockets`] does. May be called more than once. Names are looked up by
     /// [`serve`](Self::serve).
     pub fn listen(mut self, host: &str, port: u16) -> TcpServerBuilder {
         self.places.push(Place::Host(host.to_owned(), port));
         self
     }
 
-    /// Uses a socket that listens already: inherited, of another server's, or of
-    /// [`bind_sockets`].
+    /// Uses a socket that listens already: one that was inherited, a clone of another server's, or
+    /// one of [`bind_sockets`].
     pub fn add_socket(mut self, listener: TcpListener) -> TcpServerBuilder {
         self.places.push(Place::Socket(listener));
         self

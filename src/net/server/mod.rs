@@ -49,7 +49,7 @@ struct Shared {
 }
 
 impl TcpServer {
-    /// A server to be.
+    /// The settings of a new server, which [`serve`](TcpServerBuilder::serve) starts.
     pub fn builder() -> TcpServerBuilder {
         TcpServerBuilder::new()
     }
@@ -78,8 +78,7 @@ impl TcpServer {
     /// these have written is sent. Those that have not ended after `grace` are cancelled, and closed
     /// at once. Returns how many that were.
     ///
-    /// Called from a handler, it waits for that one, too, and cancels it: have a task of its own
-    /// do it.
+    /// A handler that calls it would wait for itself, and be cancelled: spawn a task that calls it.
     ///
     /// ```
     /// use ringloop::IoLoop;

@@ -95,7 +95,8 @@ impl IoStream {
     /// in a later turn, after the tasks that waited for it. It is told what
     /// [`closed`](Self::closed) is told, and is dropped uncalled if its loop is closed.
     ///
-    /// Replaces one that was set before and has not been called.
+    /// Replaces one that was set before and has not been called. Where Tornado takes
+    /// `None` to have none called any more, set one that does nothing.
     ///
     /// # Examples
     ///

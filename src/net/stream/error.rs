@@ -6,9 +6,8 @@ use std::io;
 
 /// Why a stream did not do what it was asked.
 ///
-/// Methods return it inside an [`io::Error`], from which it can be had back with
-/// [`of`](Self::of). What the operating system reports (a reset, a broken pipe) comes as it is,
-/// with its `raw_os_error`.
+/// Methods return it inside an [`io::Error`], out of which [`of`](Self::of) takes it. What the
+/// operating system reports (a reset, a broken pipe) comes as it is, with its `raw_os_error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamError {

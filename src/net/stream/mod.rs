@@ -92,7 +92,7 @@ impl IoStream {
     /// # Errors
     ///
     /// [`LoopError::NoCurrent`]; `EPERM` for a file that is always ready, as regular ones are;
-    /// `EINVAL` for a socket that has no stream; or if `fd` cannot be made non-blocking.
+    /// `EINVAL` for a datagram socket; or if `fd` cannot be made non-blocking.
     pub fn new(fd: impl Into<OwnedFd>) -> io::Result<IoStream> {
         let fd = fd.into();
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;

@@ -23,7 +23,7 @@ impl IoStream {
         Read::new(self, read)
     }
 
-    /// Reads exactly `count` bytes. None, also of a stream that is closed, for 0.
+    /// Reads exactly `count` bytes. For 0, that is none, also of a stream that is closed.
     ///
     /// All of them are held in memory meanwhile, whatever
     /// [`max_buffer_size`](Self::set_max_buffer_size) is.
@@ -31,7 +31,7 @@ impl IoStream {
     /// # Errors
     ///
     /// [`StreamError::Ended`](super::StreamError::Ended) if the stream ends before: what is there
-    /// stays there. What the operating system reports, a reset for one.
+    /// stays there. What the operating system reports, such as a reset.
     ///
     /// # Examples
     ///
@@ -152,7 +152,7 @@ impl IoStream {
     ///
     /// [`StreamError::ReadLimit`](super::StreamError::ReadLimit) if there are more: they stay
     /// there. What the operating system reports: a reset is not an end, and what came before it
-    /// stays there, too. (Tornado takes it for one.)
+    /// stays there, too. (Tornado takes a reset for an end.)
     pub async fn read_until_close(&self, most: usize) -> io::Result<Vec<u8>> {
         self.read(|incoming| incoming.read_until_end(most)).await
     }

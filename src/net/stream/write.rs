@@ -61,7 +61,7 @@ impl Write {
         self
     }
 
-    /// What is known at once: whether the data was accepted. It is sent without further ado.
+    /// What is known at once: whether the data was accepted. It is sent, and nobody waits for it.
     ///
     /// # Errors
     ///
