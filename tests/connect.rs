@@ -267,6 +267,36 @@ fn a_unix_connection_waits_for_room_in_the_backlog() {
     });
 }
 
+/// The kernel has a thread wait for this, which it begins after the first attempt.
+#[test]
+fn a_unix_connection_is_given_up_at_whatever_turn() {
+    on_loop(|io_loop| {
+        let path = temporary("given-up");
+        let options = ringloop::net::BindUnixOptions::new().backlog(0);
+        let _listener = ringloop::net::bind_unix_socket(&path, &options).unwrap();
+        let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let before = open_fds();
+        for turns in 0..3 {
+            let mut connect = Box::pin(IoStream::connect_unix(&path));
+            assert!(connect.as_mut().now_or_never().is_none());
+            (0..turns).for_each(|_| turn(io_loop));
+            drop(connect);
+            (0..1000).take_while(|_| open_fds() > before).for_each(|_| {
+                io_loop.turn(Some(SHORT)).unwrap();
+            });
+            assert_open_fds(before);
+            let other = IoLoop::builder().make_current(false).build().unwrap();
+            let connecting = other.spawn(IoStream::connect_unix(path.clone()));
+            (0..=turns).for_each(|_| turn(&other));
+            other.close(false).unwrap();
+            assert!(connecting.now_or_never().unwrap().unwrap_err().is_closed());
+            drop(other);
+            assert_open_fds(before);
+        }
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
 #[test]
 fn the_next_address_is_tried_when_one_refuses() {
     on_loop(|io_loop| {

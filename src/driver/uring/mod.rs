@@ -226,6 +226,10 @@ fn other_completion(
             polls.complete_cancelled(completion.has_more());
             Other::Stale
         }
+        Some(Kind::Cancel) => {
+            operations.not_cancelled(completion);
+            Other::Known
+        }
         Some(Kind::Ignored) | None => Other::Known,
     }
 }
@@ -357,7 +361,7 @@ impl Driver for Uring {
         self.polls.disarm_all(&mut self.ring);
         self.operations.cancel_all(&mut self.ring);
         if self.wake.armed {
-            self.ring.push_cancel(self.wake.token());
+            self.ring.push_cancel(self.wake.token(), Token::IGNORED);
         }
         let deadline = sys::monotonic_now() + CLOSE_PATIENCE.as_nanos() as u64;
         loop {

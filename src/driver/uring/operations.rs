@@ -17,7 +17,7 @@ mod quick_sends;
 use self::pools::BufferPool;
 use self::quick_sends::QuickSends;
 use super::requests;
-use super::ring::Ring;
+use super::ring::{Completion, Ring};
 use super::token::{Kind, Stamp, Token};
 use crate::driver::OperationKey;
 use crate::driver::notices::Notices;
@@ -32,6 +32,9 @@ pub(super) const OPTIONAL: Features = Features::MULTISHOT_ACCEPT
     .union(Features::MULTISHOT_RECV)
     .union(Features::BUFFER_RING)
     .union(Features::INCREMENTAL);
+
+/// A request that was not found as often as this is not in the kernel: its completion is lost.
+const MOST_MISSES: u8 = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -59,6 +62,8 @@ struct Slot {
     state: State,
     /// The request is a poll.
     polling: bool,
+    /// Cancellations that have not found it.
+    misses: u8,
     operation: Operation,
     owner: Rc<dyn Owner>,
 }
@@ -69,6 +74,8 @@ pub(super) struct Operations {
     pools: Vec<BufferPool>,
     /// Requests to be made before the next wait, or polls.
     to_arm: Vec<(u32, By)>,
+    /// Cancellations that have found nothing, and are to be repeated.
+    to_cancel: Vec<Token>,
     /// What is to be told when the turn ends.
     notices: Notices,
     cancelled: usize,
@@ -101,6 +108,7 @@ impl Operations {
             stamp: Stamp::first(Kind::Operation),
             pools: Vec::new(),
             to_arm: Vec::new(),
+            to_cancel: Vec::new(),
             notices: Notices::default(),
             cancelled: 0,
             quick_sends: QuickSends::new(features),
@@ -130,7 +138,7 @@ impl Operations {
         }
         self.stamp = self.stamp.next();
         let stamp = self.stamp;
-        let slot = Slot { stamp, state: State::Armed, polling: false, operation, owner };
+        let slot = Slot { stamp, state: State::Armed, polling: false, misses: 0, operation, owner };
         let slot = self.slots.insert(slot) as u32;
         match self.queue_for(slot) {
             Some(pool) => self.park(slot, pool),
@@ -178,6 +186,9 @@ impl Operations {
         if !self.to_arm.is_empty() {
             self.request_all(ring);
         }
+        if !self.to_cancel.is_empty() {
+            self.cancel_again(ring);
+        }
     }
 
     fn request_all(&mut self, ring: &mut Ring) {
@@ -220,11 +231,34 @@ impl Operations {
             State::Armed | State::Fed => {
                 // If the request is yet to be made, this finds nothing, and it is not made.
                 slot.state = State::Stopped;
-                ring.push_cancel(Token::new(slot.stamp, key.slot));
+                push_cancel(Token::new(slot.stamp, key.slot), ring);
             }
             State::Parked => {
                 self.unpark(key.slot);
                 self.end(key.slot, cancelled());
+            }
+        }
+    }
+
+    /// Takes in what came of a cancellation that has not cancelled anything. It does not find a request
+    /// that the kernel is about to give to a thread that blocks for it, perhaps for ever.
+    #[cold]
+    pub(super) fn not_cancelled(&mut self, completion: Completion) {
+        if completion.result == -libc::ENOENT {
+            let stamp = completion.token.stamp().with(Kind::Operation);
+            self.to_cancel.push(Token::new(stamp, completion.token.slot()));
+        }
+    }
+
+    /// Those that have ended meanwhile need it no more.
+    #[cold]
+    fn cancel_again(&mut self, ring: &mut Ring) {
+        for token in self.to_cancel.drain(..) {
+            let Some(slot) = self.slots.get_mut(token.slot() as usize) else { continue };
+            let is_missed = slot.stamp == token.stamp() && slot.state.is_ending();
+            if is_missed && slot.misses < MOST_MISSES {
+                slot.misses += 1;
+                push_cancel(token, ring);
             }
         }
     }
@@ -252,7 +286,11 @@ impl Operations {
 
     /// True if nothing is to be armed, released, reclaimed or told.
     pub(super) fn is_quiet(&self) -> bool {
-        self.to_arm.is_empty() && !self.is_due() && !self.is_releasing() && !self.is_patient()
+        self.to_arm.is_empty()
+            && self.to_cancel.is_empty()
+            && !self.is_due()
+            && !self.is_releasing()
+            && !self.is_patient()
     }
 
     /// True if a buffer has come back that somebody waits for.
@@ -315,6 +353,10 @@ impl Operations {
         std::mem::forget(std::mem::take(&mut self.slots));
         std::mem::take(&mut self.pools).into_iter().for_each(|buffers| buffers.pool.leak());
     }
+}
+
+fn push_cancel(token: Token, ring: &mut Ring) {
+    ring.push_cancel(token, Token::new(token.stamp().with(Kind::Cancel), token.slot()));
 }
 
 fn cancelled() -> io::Result<()> {

@@ -216,7 +216,7 @@ impl Polls {
     fn disarm(&mut self, fd: RawFd, ring: &mut Ring) {
         let slot = &mut self.slots[fd as usize];
         if slot.state == State::Armed {
-            ring.push_cancel(slot.token(fd));
+            ring.push_cancel(slot.token(fd), Token::IGNORED);
             // From here on its completions are an earlier arming's.
             slot.stamp = slot.stamp.next();
             slot.state = State::Idle;

@@ -121,12 +121,14 @@ impl Ring {
     ///
     /// By token and not by `POLL_REMOVE`, which can leave a poll armed whose event is being
     /// processed; nor by fd, which scans every request and matches duplicates.
-    pub(super) fn push_cancel(&mut self, token: Token) {
+    ///
+    /// If that is not known, a completion of `answer` may say so.
+    pub(super) fn push_cancel(&mut self, token: Token, answer: Token) {
         let mut entry = opcode::AsyncCancel::new(token.bits()).build();
         if self.features.contains(Features::CQE_SKIP) {
             entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
         }
-        self.push_all([entry.user_data(Token::IGNORED.bits())]);
+        self.push_all([entry.user_data(answer.bits())]);
     }
 
     /// Queues the closing of a descriptor.

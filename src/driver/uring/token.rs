@@ -17,7 +17,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// A request nobody waits for: a cancellation.
+    /// A request nobody waits for.
     Ignored = 0,
     /// A poll on behalf of a handler; the slot is the fd number.
     Poll = 1,
@@ -29,6 +29,8 @@ pub(super) enum Kind {
     QuickSend = 4,
     /// A socket for the table of files; the slot is its place among those of the same enter.
     File = 5,
+    /// The cancellation of an operation; the slot and the generation are that one's.
+    Cancel = 6,
 }
 
 const KIND_BITS: u32 = 4;
@@ -52,6 +54,11 @@ impl Stamp {
         Stamp(self.0.wrapping_add(1 << KIND_BITS))
     }
 
+    /// The same generation of another kind.
+    pub(super) const fn with(self, kind: Kind) -> Stamp {
+        Stamp(self.0 >> KIND_BITS << KIND_BITS | kind as u32)
+    }
+
     /// `None` for a kind that was never handed out.
     pub(super) const fn kind(self) -> Option<Kind> {
         match self.0 & ((1 << KIND_BITS) - 1) {
@@ -61,6 +68,7 @@ impl Stamp {
             3 => Some(Kind::Operation),
             4 => Some(Kind::QuickSend),
             5 => Some(Kind::File),
+            6 => Some(Kind::Cancel),
             _ => None,
         }
     }
@@ -105,13 +113,14 @@ mod tests {
 
     #[test]
     fn the_parts_come_back_as_they_went_in() {
-        let rare = [Kind::Ignored, Kind::Wake, Kind::File];
+        let rare = [Kind::Ignored, Kind::Wake, Kind::File, Kind::Cancel];
         for kind in rare.into_iter().chain([Kind::Poll, Kind::Operation, Kind::QuickSend]) {
             let stamp = Stamp::first(kind).next();
             for slot in [0, 7, u32::MAX] {
                 let token = Token::from_bits(Token::new(stamp, slot).bits());
                 assert_eq!(token.stamp().kind(), Some(kind));
                 assert_eq!((token.stamp(), token.slot()), (stamp, slot));
+                assert_eq!(stamp.with(Kind::Cancel).with(kind), stamp);
             }
         }
     }
