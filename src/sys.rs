@@ -153,6 +153,23 @@ pub(crate) fn is_listening(fd: RawFd) -> bool {
     result == 0 && value != 0
 }
 
+/// Whether a TCP socket, of which all has been read, has received the end of what the other side
+/// sends. `None` for what is no TCP socket.
+pub(crate) fn has_received_end(fd: RawFd) -> Option<bool> {
+    // The head of a `tcp_zerocopy_receive`: the address and the length of no memory. Receiving that
+    // much does nothing, but is refused with `EIO` after the end.
+    let mut nothing = [0u64; 2];
+    let mut length = size_of_val(&nothing) as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_ZEROCOPY_RECEIVE);
+    // SAFETY: `nothing` is valid to write to, and as long as `length` says, during the call.
+    let result =
+        unsafe { libc::getsockopt(fd, level, option, (&raw mut nothing).cast(), &mut length) };
+    match check(result) {
+        Ok(_) => Some(false),
+        Err(error) => (error.raw_os_error() == Some(libc::EIO)).then_some(true),
+    }
+}
+
 /// `accept4(2)`: non-blocking and close-on-exec. Waits, unless `listener` is non-blocking.
 pub(crate) fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());

@@ -91,6 +91,10 @@ pub(super) enum Reason {
 impl Reason {
     /// An operation was cancelled.
     pub(super) const CANCELLED: Reason = Reason::Os(libc::ECANCELED);
+    /// The other side has given the connection up, or it was lost.
+    pub(super) const RESET: Reason = Reason::Os(libc::ECONNRESET);
+    /// Nothing can be sent: not why.
+    pub(super) const BROKEN: Reason = Reason::Os(libc::EPIPE);
     /// [`StreamError::Untold`].
     const UNTOLD: Reason = Reason::Os(UNTOLD);
 

@@ -91,15 +91,22 @@ impl Incoming {
 
     /// Receiving is over. Says whether to go on all the same.
     pub(super) fn receiving_ended(&mut self, result: Result<(), Reason>) -> bool {
-        self.receiving = None;
-        let stopped = mem::take(&mut self.stopping);
         let cancelled = result == Err(Reason::CANCELLED);
-        if stopped && cancelled {
-            return true;
+        if self.stopping && cancelled {
+            return self.receiving_stopped();
         }
+        self.receiving = None;
+        self.stopping = false;
         // Only a loop that closes cancels what nobody has asked to be stopped.
         self.end(if cancelled { Err(Reason::LoopClosed) } else { result });
         false
+    }
+
+    /// Receiving is over, and is to go on.
+    pub(super) fn receiving_stopped(&mut self) -> bool {
+        self.receiving = None;
+        self.stopping = false;
+        true
     }
 
     pub(super) fn is_receiving(&self) -> bool {

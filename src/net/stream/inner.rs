@@ -23,6 +23,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How long the peer of a stream that was dropped may receive nothing of what is left to be sent.
@@ -91,7 +92,7 @@ impl Inner {
 
     /// Why the stream has ended, if it has: to reading, or to writing by a failure.
     pub(super) fn end(&self) -> Option<Result<(), Reason>> {
-        self.incoming.borrow().ended().or_else(|| self.outgoing.borrow().failed().map(Err))
+        self.failure().map(Err).or_else(|| self.incoming.borrow().ended())
     }
 
     /// What went wrong, if something did.
@@ -219,8 +220,17 @@ impl Inner {
 /// What operations come to.
 impl Inner {
     fn receiving_ended(self: &Rc<Self>, result: io::Result<()>) {
-        let result = result.map_err(|error| (&error).into());
-        let again = self.incoming.borrow_mut().receiving_ended(result);
+        let result = match result {
+            Ok(()) => self.nothing_more(),
+            Err(error) => Poll::Ready(Err((&error).into())),
+        };
+        let again = {
+            let mut incoming = self.incoming.borrow_mut();
+            match result {
+                Poll::Ready(result) => incoming.receiving_ended(result),
+                Poll::Pending => incoming.receiving_stopped(),
+            }
+        };
         match again {
             true => self.receive(),
             false => self.tell_end(),

@@ -16,6 +16,7 @@ mod queue;
 mod read;
 mod reading;
 mod receiving;
+mod resets;
 mod sending;
 mod waiters;
 mod write;
