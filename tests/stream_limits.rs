@@ -5,6 +5,7 @@ mod support;
 
 use ringloop::KernelFeatures;
 use ringloop::net::StreamError;
+use std::array;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::pin::pin;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use stream_support::{
-    noise, poll_and_drop, poll_once, read_all, refusal, run, send, settle, stream, tcp_stream,
+    errno, noise, poll_and_drop, poll_once, read_all, refusal, run, send, settle, stream,
+    tcp_stream,
 };
 use support::new_loop;
 
@@ -109,13 +111,30 @@ fn a_write_is_done_although_much_that_was_written_after_it_cannot_be_sent() {
 }
 
 #[test]
-fn a_refused_write_is_told_by_its_future_once() {
+fn a_write_that_was_refused_is_refused_whenever_it_is_polled() {
     let io_loop = new_loop();
-    let (stream, _peer) = stream();
+    let (stream, peer) = stream();
     stream.set_max_write_buffer_size(1);
-    run(&io_loop, async || {
-        assert_eq!(refusal(stream.write("two").await), StreamError::WriteLimit(1));
-    });
+    let mut too_long = pin!(stream.write("two"));
+    let polls: [_; 3] = array::from_fn(|_| poll_once(too_long.as_mut()));
+    for poll in polls {
+        assert_eq!(refusal(at_once(poll)), StreamError::WriteLimit(1));
+    }
+    drop(peer);
+    run(&io_loop, async || assert_eq!(errno(stream.write("1").await), libc::EPIPE));
+    let mut broken = pin!(stream.write("2"));
+    let polls: [_; 3] = array::from_fn(|_| poll_once(broken.as_mut()));
+    for poll in polls {
+        assert_eq!(errno(at_once(poll)), libc::EPIPE);
+    }
+}
+
+#[track_caller]
+fn at_once<T>(poll: Poll<T>) -> T {
+    match poll {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("it waits"),
+    }
 }
 
 /// How much a peer that does not block gets rid of while nobody reads.

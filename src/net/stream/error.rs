@@ -114,3 +114,9 @@ impl From<&io::Error> for Reason {
         error.raw_os_error().map_or(Reason::LoopClosed, Reason::Os)
     }
 }
+
+/// The error of a stream, to be told once more.
+#[cold]
+pub(super) fn again(error: &io::Error) -> io::Error {
+    StreamError::of(error).map_or_else(|| Reason::from(error).error(), io::Error::from)
+}

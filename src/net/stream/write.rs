@@ -1,5 +1,6 @@
 //! Waiting for a write.
 
+use super::error::again;
 use super::inner::Inner;
 use super::waiters::Ticket;
 use std::fmt;
@@ -20,7 +21,7 @@ pub struct Write {
     inner: Rc<Inner>,
     /// Where the data ends in the stream.
     target: u64,
-    /// Why it was refused, to be told once.
+    /// Why it was refused.
     refused: Option<io::Error>,
     ticket: Option<Ticket>,
 }
@@ -91,8 +92,8 @@ impl Future for Write {
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.refused.take() {
-            Some(error) => Poll::Ready(Err(error)),
+        match &this.refused {
+            Some(error) => Poll::Ready(Err(again(error))),
             None => this.inner.poll_taken(this.target, &mut this.ticket, context),
         }
     }
