@@ -5,6 +5,7 @@ mod support;
 
 use ringloop::net::StreamError;
 use ringloop::{IoLoop, IoStream, LoopError};
+use socket2::{Domain, Type};
 use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
@@ -350,6 +351,10 @@ fn what_is_no_stream_is_refused() {
     let _io_loop = new_loop();
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     assert_eq!(errno(IoStream::new(datagrams)), libc::EINVAL);
+    let (packets, _peer) = socket2::Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    assert_eq!(errno(IoStream::new(packets)), libc::EINVAL);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(errno(IoStream::new(listener)), libc::EINVAL);
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     assert_eq!(errno(IoStream::new(file)), libc::EPERM);
 }

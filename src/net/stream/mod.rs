@@ -93,14 +93,15 @@ impl IoStream {
     /// # Errors
     ///
     /// [`LoopError::NoCurrent`]; `EPERM` for a file that is always ready, as regular ones are;
-    /// `EINVAL` for a datagram socket; or if `fd` cannot be made non-blocking.
+    /// `EINVAL` for a socket of datagrams or packets, and for a listener; or if `fd` cannot be made
+    /// non-blocking.
     pub fn new(fd: impl Into<OwnedFd>) -> io::Result<IoStream> {
         let fd = fd.into();
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
         let socket = socket2::SockRef::from(&fd);
         let kind = match socket.r#type() {
-            Ok(socket2::Type::DGRAM) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
-            Ok(_) => StreamKind::Socket,
+            Ok(socket2::Type::STREAM) if !sys::is_listening(fd.as_raw_fd()) => StreamKind::Socket,
+            Ok(_) => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
             Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => {
                 io_loop.core().check_pollable(fd.as_raw_fd())?;
                 if sys::is_write_only(fd.as_raw_fd()) {
