@@ -523,6 +523,33 @@ fn what_follows_a_line_that_was_read_keeps_no_buffer_from_others() {
 }
 
 #[test]
+fn a_stream_that_has_too_much_when_its_pool_is_changed_goes_on_when_that_is_read() {
+    // It becomes too much meanwhile: because the mark is lowered, or because data comes, as it does
+    // where the kernel does not wait for an enter.
+    for (mark, meanwhile) in [(4, ""), (12, "ijklmnop")] {
+        let io_loop = loop_with(2, 1000);
+        let other = io_loop.add_buffers(2, 1000).unwrap();
+        let (stream, peer) = stream();
+        let mut closed = pin!(stream.closed());
+        assert!(poll_once(closed.as_mut()).is_pending());
+        send(&peer, "abcdefgh");
+        settle(&io_loop);
+        stream.set_buffers(other).unwrap();
+        stream.set_max_buffer_size(mark);
+        send(&peer, meanwhile);
+        settle(&io_loop);
+        let length = 8 + meanwhile.len();
+        run(&io_loop, async || {
+            assert_eq!(stream.read_bytes(length).await.unwrap().len(), length);
+        });
+        drop(peer);
+        settle(&io_loop);
+        assert!(stream.is_closed());
+        run(&io_loop, async || closed.await.unwrap());
+    }
+}
+
+#[test]
 fn an_empty_pool_concerns_its_own_streams_alone() {
     let io_loop = loop_with(1, 4);
     let other = io_loop.add_buffers(1, 4).unwrap();

@@ -106,6 +106,8 @@ impl Incoming {
     pub(super) fn receiving_stopped(&mut self) -> bool {
         self.receiving = None;
         self.stopping = false;
+        // It may have become too much only meanwhile.
+        self.full |= self.queue.len() >= self.limit();
         true
     }
 
