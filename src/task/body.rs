@@ -49,20 +49,11 @@ impl<T> Output<T> {
 impl<T> Drop for Output<T> {
     fn drop(&mut self) {
         match self.0.take() {
-            Some(Ok(value)) => drop_user_value(value),
+            Some(Ok(value)) if std::mem::needs_drop::<T>() => strays::catch(|| drop(value)),
             Some(Err(Failure::Panicked(payload))) => strays::leave(Caught::panic(payload), true),
             Some(Err(Failure::Failed(text))) => strays::leave(Caught::error(text), false),
-            Some(Err(Failure::Ended(_) | Failure::Dropped)) | None => {}
+            Some(Ok(_) | Err(Failure::Ended(_) | Failure::Dropped)) | None => {}
         }
-    }
-}
-
-/// Drops what may panic in its destructor.
-fn drop_user_value<T>(value: T) {
-    if std::mem::needs_drop::<T>()
-        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
-    {
-        strays::leave(Caught::panic(payload), false);
     }
 }
 
@@ -80,9 +71,7 @@ pin_project! {
     impl<F, M> PinnedDrop for Body<F, M> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
-                strays::leave(Caught::panic(payload), false);
-            }
+            strays::catch(|| this.future.set(None));
         }
     }
 }

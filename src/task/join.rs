@@ -2,17 +2,19 @@
 
 use super::Meta;
 use super::body::{End, Failure, Output};
+use super::relay::Relay;
 use super::strays::{Mark, Payload, Stray};
 use crate::callbacks::Callback;
-use crate::handle::Posted;
+use crate::handle::{Posted, Shared};
 use crate::io_loop::{self, Core};
 use crate::report::{CallbackKind, Origin, text_of};
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 /// The other end of a task: a future that gives the task's output.
 ///
@@ -36,11 +38,13 @@ use std::task::{Context, Poll, Waker};
 /// ```
 pub struct JoinHandle<T> {
     /// `None` once the output is taken.
-    task: Option<async_task::Task<Output<T>, Meta>>,
+    task: Option<Task<T>>,
 }
 
+type Task<T> = async_task::Task<Output<T>, Meta>;
+
 impl<T> JoinHandle<T> {
-    pub(crate) fn new(task: async_task::Task<Output<T>, Meta>) -> JoinHandle<T> {
+    pub(crate) fn new(task: Task<T>) -> JoinHandle<T> {
         JoinHandle { task: Some(task) }
     }
 
@@ -108,14 +112,17 @@ impl<T> Future for JoinHandle<T> {
             // The parent's loop will never get to it in this process.
             return Poll::Ready(Err(JoinError(Repr::Closed)));
         }
-        if !task.is_finished()
-            && let Some(core) = io_loop::current_of(shared)
+        let polled = if task.is_finished() {
+            Pin::new(task).poll(context)
+        } else if let Some(core) = io_loop::current_of(shared)
             && core.tasks.join(*key, context.waker())
         {
-            return Poll::Pending;
-        }
-        let mut polled = Pin::new(task).poll(context);
-        let Poll::Ready(output) = &mut polled else { return Poll::Pending };
+            withdraw(task);
+            Poll::Pending
+        } else {
+            await_elsewhere(task, context.waker())
+        };
+        let mut output = ready!(polled);
         if let Some(task) = self.task.take() {
             // Dropping it would look for something to cancel first.
             task.detach();
@@ -128,24 +135,60 @@ impl<T> Future for JoinHandle<T> {
     }
 }
 
+/// Has `waker` woken by the cell, unless the task is finished.
+#[cold]
+fn await_elsewhere<T>(task: &mut Task<T>, waker: &Waker) -> Poll<Output<T>> {
+    // Cloned before the cell has any part in it: a panic is for whoever polls.
+    let relay = Relay::to(waker.clone());
+    task.metadata().awaited_elsewhere.store(true, Ordering::Relaxed);
+    poll_cell(task, &relay)
+}
+
+/// Has the cell wake nobody any more.
+#[inline]
+fn withdraw<T>(task: &mut Task<T>) {
+    let is_awaited = &task.metadata().awaited_elsewhere;
+    if is_awaited.load(Ordering::Relaxed) {
+        is_awaited.store(false, Ordering::Relaxed);
+        drop(poll_cell(task, Waker::noop()));
+    }
+}
+
+/// Has the loop report it if a waker panics that the cell had before, or that it wakes at once.
+#[cold]
+fn poll_cell<T>(task: &mut Task<T>, waker: &Waker) -> Poll<Output<T>> {
+    let Meta { shared, source, .. } = task.metadata();
+    let (shared, origin) = (shared.clone(), source.origin());
+    let mark = Mark::now();
+    let polled = Pin::new(task).poll(&mut Context::from_waker(waker));
+    deliver_strays(mark, &shared, origin);
+    polled
+}
+
+fn deliver_strays(mark: Mark, shared: &Shared, origin: Origin) {
+    for stray in mark.take_strays() {
+        shared.deliver(Box::new(Unheard { stray, origin }));
+    }
+}
+
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Some(task) = self.task.take() else { return };
-        let Meta { shared, key, .. } = task.metadata();
+        let Some(mut task) = self.task.take() else { return };
+        let Meta { shared, key, source, .. } = task.metadata();
         if !task.is_finished()
             && let Some(core) = io_loop::current_of(shared)
         {
             let joiner = core.tasks.take_joiner(*key);
+            withdraw(&mut task);
             // Before other executors' code runs, which may panic, or end the task.
             task.detach();
             return drop(joiner);
         }
-        let (shared, origin) = (shared.clone(), task.metadata().source.origin());
+        let (shared, origin) = (shared.clone(), source.origin());
         let mark = Mark::now();
+        withdraw(&mut task);
         task.detach();
-        for stray in mark.take_strays() {
-            shared.deliver(Box::new(Unheard { stray, origin }));
-        }
+        deliver_strays(mark, &shared, origin);
     }
 }
 

@@ -7,6 +7,7 @@
 //!   a panic that comes out of a destructor inside a cell would abort the process.
 //! * [`registry`]: what tasks there are, so that a loop that closes finds them all.
 //! * [`join`]: the other end of a task.
+//! * [`relay`]: the waker of whoever awaits a task elsewhere, as the cell may have it.
 //! * [`strays`]: panics and errors that nobody has asked to be told of.
 //! * [`loan`]: a future on the stack, polled by a task.
 //!
@@ -25,6 +26,7 @@ pub(crate) mod loan;
 mod model;
 pub(crate) mod outcome;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod run_sync;
 pub(crate) mod strays;
 
@@ -46,12 +48,15 @@ pub(crate) struct Meta {
     pub(crate) key: usize,
     /// Set before the wake-up that makes the loop look at it.
     aborted: AtomicBool,
+    /// The cell has the waker of whoever awaits the handle. Only the handle looks at it.
+    awaited_elsewhere: AtomicBool,
     pub(crate) source: Source,
 }
 
 impl Meta {
     pub(crate) fn new(shared: Arc<Shared>, key: usize, source: Source) -> Meta {
-        Meta { shared, key, aborted: AtomicBool::new(false), source }
+        let (aborted, awaited_elsewhere) = (AtomicBool::new(false), AtomicBool::new(false));
+        Meta { shared, key, aborted, awaited_elsewhere, source }
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -10,7 +10,6 @@ use crate::spare;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -259,9 +258,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if let Some(joiner) = self.tasks.finish(self.key) {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| joiner.wake())) {
-                strays::leave(Caught::panic(payload), false);
-            }
+            strays::catch(|| joiner.wake());
             self.tasks.places.borrow_mut().remove(self.key);
         }
     }

@@ -6,6 +6,7 @@
 use crate::report::{Caught, drop_payload};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) type Payload = Box<dyn Any + Send>;
 
@@ -32,6 +33,13 @@ pub(crate) fn leave(caught: Caught, counted: bool) {
     });
     if left.is_err() {
         stray.into_iter().for_each(|stray| drop_payload(stray.caught.payload));
+    }
+}
+
+/// Runs user code from within a task's cell.
+pub(crate) fn catch(user_code: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code)) {
+        leave(Caught::panic(payload), false);
     }
 }
 
