@@ -72,6 +72,11 @@ impl Sleepers {
     pub(crate) fn remove(&mut self, Sleeper(key): Sleeper) -> Option<Waker> {
         self.wakers.try_remove(key as usize)?
     }
+
+    /// All that are not woken, for the caller to drop one by one.
+    pub(crate) fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        self.wakers.into_iter().filter_map(|(_, waker)| waker)
+    }
 }
 
 #[cfg(test)]

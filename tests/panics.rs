@@ -2,12 +2,16 @@
 
 mod support;
 
+use ringloop::time::sleep;
 use ringloop::{CallbackKind, Events, IoLoop, Panics, PeriodicCallback, Trigger};
 use std::cell::RefCell;
+use std::future::Future;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 use support::{Count, OnDrop, Trace, new_loop, pair, ready_pair, turn, turn_until};
@@ -439,5 +443,38 @@ fn panics_in_several_destructors_that_close_runs_do_not_end_the_process() {
         }
         io_loop.close(false).unwrap();
         assert_eq!(reports.borrow().len(), 6);
+    });
+}
+
+/// A waker that panics when the last of its clones is dropped.
+fn waker_that_panics_on_drop() -> Waker {
+    struct Fragile;
+
+    impl Wake for Fragile {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            panic!("a waker");
+        }
+    }
+
+    Arc::new(Fragile).into()
+}
+
+#[test]
+fn panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process() {
+    let name = "panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process";
+    support::in_own_process(name, || {
+        let io_loop = IoLoop::builder().build().unwrap();
+        let mut sleeps: Vec<_> =
+            (0..3).map(|_| Box::pin(sleep(Duration::from_secs(100)))).collect();
+        for sleep in &mut sleeps {
+            let waker = waker_that_panics_on_drop();
+            assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        io_loop.close(false).unwrap();
+        assert_eq!(io_loop.metrics().panics, 3);
     });
 }

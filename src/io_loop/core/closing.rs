@@ -8,13 +8,13 @@ use crate::error::LoopError;
 use crate::executor::Executor;
 use crate::handlers::Handler;
 use crate::report::{CallbackKind, Origin};
-use crate::sleepers::Sleepers;
 use crate::sys::BareFd;
 use std::cell::RefCell;
 use std::io;
 use std::iter;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::task::Waker;
 
 impl Core {
     /// Cancels everything, then drops everything.
@@ -61,7 +61,8 @@ impl Core {
         let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
         let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
-        let rest = [Doomed::Sleepers(self.sleepers.take()), Doomed::Executor(self.executor.take())];
+        let sleepers = self.sleepers.take().into_wakers().map(Doomed::Sleeper);
+        let rest = sleepers.chain(self.executor.take().map(Doomed::Executor));
         let rest = rest.map(|rest| (Origin::of_loop(), rest));
         self.watch.drop_all(
             outcomes.chain(tasks).chain(handlers).chain(callbacks).chain(timeouts).chain(rest),
@@ -95,8 +96,8 @@ enum Doomed<'a> {
     Task(EndOfTask<'a>),
     Handler(Rc<dyn Handler>),
     Callback(Box<dyn Callback>),
-    Sleepers(Sleepers),
-    Executor(Option<Rc<dyn Executor>>),
+    Sleeper(Waker),
+    Executor(Rc<dyn Executor>),
 }
 
 /// What is told when this is dropped: the last outcome of an operation, for one.
