@@ -252,6 +252,65 @@ fn a_dropped_handle_keeps_nobodys_waker() {
 }
 
 #[test]
+fn a_handle_awaited_and_then_dropped_on_another_thread_keeps_nobodys_waker() {
+    let io_loop = new_loop();
+    io_loop.make_current();
+    let (alarm, waker) = Alarm::new();
+    let mut task = io_loop.spawn(pending::<()>());
+    turn(&io_loop);
+    assert!(poll_with(&waker, &mut task).is_pending());
+    drop(waker);
+    thread::spawn(move || drop(task)).join().unwrap();
+    turn(&io_loop);
+    assert_eq!(Arc::strong_count(&alarm), 1);
+    assert_eq!(io_loop.metrics().tasks, 1);
+}
+
+#[test]
+fn a_handle_awaited_and_then_awaited_on_another_thread_keeps_only_the_latter_waker() {
+    let io_loop = new_loop();
+    io_loop.make_current();
+    let (here, waker_here) = Alarm::new();
+    let (there, waker_there) = Alarm::new();
+    let mut task = io_loop.spawn(pending::<()>());
+    turn(&io_loop);
+    assert!(poll_with(&waker_here, &mut task).is_pending());
+    drop(waker_here);
+    let poll = || assert!(poll_with(&waker_there, &mut task).is_pending());
+    thread::scope(|scope| scope.spawn(poll).join().unwrap());
+    turn(&io_loop);
+    assert_eq!(Arc::strong_count(&here), 1);
+    let before = here.rings();
+    task.abort();
+    turn(&io_loop);
+    assert_eq!((here.rings(), there.rings()), (before, 1));
+}
+
+#[test]
+fn a_handle_dropped_on_another_thread_keeps_no_later_task_from_telling_who_awaits_it() {
+    let io_loop = new_loop();
+    io_loop.make_current();
+    let (alarm, waker) = Alarm::new();
+    let mut task = io_loop.spawn(pending::<()>());
+    turn(&io_loop);
+    assert!(poll_with(Waker::noop(), &mut task).is_pending());
+    // In the next turn: the task ends, another one takes its place, and word comes of the handle.
+    task.abort();
+    let later = Rc::new(RefCell::new(None));
+    let spawned = later.clone();
+    io_loop.add_callback(move || {
+        let mut task = IoLoop::current().spawn(ready(1));
+        assert!(poll_with(&waker, &mut task).is_pending());
+        *spawned.borrow_mut() = Some(task);
+    });
+    thread::spawn(move || drop(task)).join().unwrap();
+    turn(&io_loop);
+    turn(&io_loop);
+    assert!(alarm.rings() > 0);
+    assert_eq!(join(&io_loop, later.take().unwrap()).unwrap(), 1);
+}
+
+#[test]
 fn a_panic_of_the_waker_of_whoever_joins_is_reported_and_the_task_ends() {
     struct Broken;
 

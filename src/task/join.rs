@@ -117,6 +117,7 @@ impl<T> Future for JoinHandle<T> {
         } else if let Some(core) = io_loop::current_of(shared)
             && core.tasks.join(*key, context.waker())
         {
+            task.metadata().awaited_here.store(true, Ordering::Relaxed);
             withdraw(task);
             Poll::Pending
         } else {
@@ -140,8 +141,19 @@ impl<T> Future for JoinHandle<T> {
 fn await_elsewhere<T>(task: &mut Task<T>, waker: &Waker) -> Poll<Output<T>> {
     // Cloned before the cell has any part in it: a panic is for whoever polls.
     let relay = Relay::to(waker.clone());
-    task.metadata().awaited_elsewhere.store(true, Ordering::Relaxed);
+    let meta = task.metadata();
+    meta.awaited_elsewhere.store(true, Ordering::Relaxed);
+    leave(meta);
     poll_cell(task, &relay)
+}
+
+/// Elsewhere: has the loop wake nobody any more.
+fn leave(Meta { shared, key, awaited_here, source, .. }: &Meta) {
+    if awaited_here.load(Ordering::Relaxed) {
+        awaited_here.store(false, Ordering::Relaxed);
+        let left = Left { key: *key, origin: source.origin() };
+        shared.post(Posted::Callback(Box::new(left)));
+    }
 }
 
 /// Has the cell wake nobody any more.
@@ -184,6 +196,9 @@ impl<T> Drop for JoinHandle<T> {
             task.detach();
             return drop(joiner);
         }
+        if !task.is_finished() {
+            leave(task.metadata());
+        }
         let (shared, origin) = (shared.clone(), source.origin());
         let mark = Mark::now();
         withdraw(&mut task);
@@ -211,6 +226,26 @@ impl Callback for Abort {
     fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
         // The key may be another task's by now, which a wake-up does not harm.
         core.tasks.wake(self.key);
+    }
+
+    fn origin(&self, _kind: CallbackKind) -> Origin {
+        self.origin
+    }
+}
+
+/// On the loop's thread: lets go of the waker of whoever awaits a task, and does no more.
+struct Left {
+    key: usize,
+    origin: Origin,
+}
+
+impl Callback for Left {
+    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
+        let Left { key, origin } = *self;
+        let joiner = core.tasks.take_joiner(key);
+        // The key may be another task's by now, or another waker have come in. So it is woken, which
+        // harms nobody: whoever still awaits a handle polls it again.
+        core.watch.run(|| origin, || joiner.into_iter().for_each(Waker::wake));
     }
 
     fn origin(&self, _kind: CallbackKind) -> Origin {

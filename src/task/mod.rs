@@ -48,15 +48,17 @@ pub(crate) struct Meta {
     pub(crate) key: usize,
     /// Set before the wake-up that makes the loop look at it.
     aborted: AtomicBool,
-    /// The cell has the waker of whoever awaits the handle. Only the handle looks at it.
+    /// The registry, or the cell, may have the waker of whoever awaits the handle. Of the handle
+    /// alone.
+    awaited_here: AtomicBool,
     awaited_elsewhere: AtomicBool,
     pub(crate) source: Source,
 }
 
 impl Meta {
     pub(crate) fn new(shared: Arc<Shared>, key: usize, source: Source) -> Meta {
-        let (aborted, awaited_elsewhere) = (AtomicBool::new(false), AtomicBool::new(false));
-        Meta { shared, key, aborted, awaited_elsewhere, source }
+        let [aborted, awaited_here, awaited_elsewhere] = [const { AtomicBool::new(false) }; 3];
+        Meta { shared, key, aborted, awaited_here, awaited_elsewhere, source }
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -187,7 +187,7 @@ impl Tasks {
         is_set
     }
 
-    /// Whoever waits for a task, and does no more. To be dropped with nothing borrowed.
+    /// Whoever waits for a task. To be dropped, or woken, with nothing borrowed.
     #[must_use]
     pub(crate) fn take_joiner(&self, key: usize) -> Option<Waker> {
         self.places.borrow_mut().get_mut(key)?.joiner.take()
