@@ -102,7 +102,7 @@ impl Builder {
 
     /// Is told of every panic caught, and of errors that
     /// [`spawn_callback`](IoLoop::spawn_callback) found. By default it is written to standard
-    /// error: what it was and where it was registered.
+    /// error: what it was and, if it was registered with the loop, where.
     pub fn panic_hook(mut self, hook: impl Fn(&PanicReport<'_>) + 'static) -> Builder {
         self.panic_hook = Some(Box::new(hook));
         self

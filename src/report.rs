@@ -23,29 +23,37 @@ pub enum CallbackKind {
     Periodic,
     /// A poll of a [spawned](crate::IoLoop::spawn) task, or the end of it.
     Task,
+    /// A waker that the loop woke or dropped: that of another executor, or one made by hand.
+    Waker,
+    /// The destructor of something else that the loop dropped.
+    Destructor,
 }
 
 /// Which piece of user code it was.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Origin {
-    /// How it was registered.
+    /// How it was registered, or what it is.
     pub kind: CallbackKind,
-    /// The name of the closure's or future's type, such as `server::main::{{closure}}`.
-    pub type_name: &'static str,
-    /// The place in the source that registered it.
-    pub site: &'static Location<'static>,
+    /// The name of the closure's or future's type, such as `server::main::{{closure}}`. `None` for
+    /// wakers and destructors.
+    pub type_name: Option<&'static str>,
+    /// The place in the source that registered it. `None` for wakers and destructors.
+    pub site: Option<&'static Location<'static>>,
 }
 
 impl Origin {
     /// Of a closure or future of type `F`.
     pub(crate) fn of<F>(kind: CallbackKind, site: &'static Location<'static>) -> Origin {
-        Origin { kind, type_name: type_name::<F>(), site }
+        Origin { kind, type_name: Some(type_name::<F>()), site: Some(site) }
     }
 
-    /// User code that was not registered as such: wakers, and destructors of what the loop was given.
-    pub(crate) fn of_loop() -> Origin {
-        Origin::of::<crate::IoLoop>(CallbackKind::Callback, Location::caller())
+    pub(crate) fn waker() -> Origin {
+        Origin { kind: CallbackKind::Waker, type_name: None, site: None }
+    }
+
+    pub(crate) fn destructor() -> Origin {
+        Origin { kind: CallbackKind::Destructor, type_name: None, site: None }
     }
 }
 
@@ -57,8 +65,18 @@ impl fmt::Display for Origin {
             CallbackKind::Handler(fd) => write!(f, "handler of fd {fd}")?,
             CallbackKind::Periodic => f.write_str("periodic callback")?,
             CallbackKind::Task => f.write_str("task")?,
+            CallbackKind::Waker => f.write_str("a waker")?,
+            CallbackKind::Destructor => {
+                f.write_str("the destructor of something that the loop dropped")?;
+            }
         }
-        write!(f, " {} registered at {}", self.type_name, self.site)
+        if let Some(type_name) = self.type_name {
+            write!(f, " {type_name}")?;
+        }
+        match self.site {
+            Some(site) => write!(f, " registered at {site}"),
+            None => Ok(()),
+        }
     }
 }
 

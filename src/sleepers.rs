@@ -32,7 +32,7 @@ impl Callback for Ring {
     }
 
     fn origin(&self, _kind: CallbackKind) -> Origin {
-        Origin::of_loop()
+        Origin::waker()
     }
 }
 

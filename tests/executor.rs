@@ -99,7 +99,11 @@ fn a_panic_that_nobody_waits_for_is_reported() {
     let told = reports.clone();
     let hook = move |report: &ringloop::PanicReport<'_>| {
         let origin = report.origin;
-        told.borrow_mut().push((origin.kind, origin.site.line(), report.message().to_owned()));
+        told.borrow_mut().push((
+            origin.kind,
+            origin.site.unwrap().line(),
+            report.message().to_owned(),
+        ));
     };
     let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
     drop(io_loop.run_in_executor(|| -> i32 { panic!("on purpose") }));

@@ -3,7 +3,7 @@
 mod support;
 
 use ringloop::time::sleep;
-use ringloop::{CallbackKind, Events, IoLoop, Panics, PeriodicCallback, Trigger};
+use ringloop::{CallbackKind, Events, IoLoop, IoStream, Job, Panics, PeriodicCallback, Trigger};
 use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::{AsRawFd, RawFd};
@@ -25,10 +25,14 @@ fn catching_loop() -> (IoLoop, Reports) {
     let told = reports.clone();
     let io_loop = IoLoop::builder()
         .panic_hook(move |report| {
-            assert!(report.origin.site.file().ends_with("panics.rs"));
-            assert!(report.origin.type_name.contains("panics::"));
+            assert!(report.origin.site.unwrap().file().ends_with("panics.rs"));
+            assert!(report.origin.type_name.unwrap().contains("panics::"));
             let message = report.message().to_owned();
-            told.borrow_mut().push((report.origin.kind, report.origin.site.line(), message));
+            told.borrow_mut().push((
+                report.origin.kind,
+                report.origin.site.unwrap().line(),
+                message,
+            ));
         })
         .build()
         .unwrap();
@@ -446,6 +450,58 @@ fn panics_in_several_destructors_that_close_runs_do_not_end_the_process() {
     });
 }
 
+type Texts = Rc<RefCell<Vec<(CallbackKind, String)>>>;
+
+/// A loop, and what its hook was told of what was never registered: kind and text.
+fn loop_with_texts() -> (IoLoop, Texts) {
+    support::watchdog();
+    let reports = Texts::default();
+    let told = reports.clone();
+    let hook = move |report: &ringloop::PanicReport<'_>| {
+        assert!(report.origin.site.is_none() && report.origin.type_name.is_none());
+        told.borrow_mut().push((report.origin.kind, report.to_string()));
+    };
+    (IoLoop::builder().panic_hook(hook).build().unwrap(), reports)
+}
+
+#[test]
+fn a_panic_of_a_waker_is_reported_as_that_and_names_no_place() {
+    struct Broken;
+
+    impl Wake for Broken {
+        fn wake(self: Arc<Self>) {
+            panic!("broken");
+        }
+    }
+
+    let (io_loop, reports) = loop_with_texts();
+    let waker = Waker::from(Arc::new(Broken));
+    let mut sleep = Box::pin(sleep(Duration::from_millis(1)));
+    assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    turn_until(&io_loop, || !reports.borrow().is_empty());
+    assert_eq!(reports.take(), [(CallbackKind::Waker, String::from("a waker panicked: broken"))]);
+    let (stream, mut peer) = pair();
+    let stream = IoStream::new(stream).unwrap();
+    let mut read = Box::pin(stream.read_bytes(1));
+    assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    std::io::Write::write_all(&mut peer, b"x").unwrap();
+    turn_until(&io_loop, || !reports.borrow().is_empty());
+    assert_eq!(reports.take(), [(CallbackKind::Waker, String::from("a waker panicked: broken"))]);
+}
+
+#[test]
+fn a_panic_in_the_destructor_of_an_executor_is_reported_as_that_and_names_no_place() {
+    let (io_loop, reports) = loop_with_texts();
+    let on_drop = panic_on_drop();
+    io_loop.set_default_executor(move |job: Job| {
+        let _ = &on_drop;
+        job();
+    });
+    io_loop.close(false).unwrap();
+    let text = "the destructor of something that the loop dropped panicked: in a destructor";
+    assert_eq!(reports.take(), [(CallbackKind::Destructor, text.to_owned())]);
+}
+
 /// A waker that panics when the last of its clones is dropped.
 fn waker_that_panics_on_drop() -> Waker {
     struct Fragile;
@@ -467,7 +523,7 @@ fn waker_that_panics_on_drop() -> Waker {
 fn panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process() {
     let name = "panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process";
     support::in_own_process(name, || {
-        let io_loop = IoLoop::builder().build().unwrap();
+        let (io_loop, reports) = loop_with_texts();
         let mut sleeps: Vec<_> =
             (0..3).map(|_| Box::pin(sleep(Duration::from_secs(100)))).collect();
         for sleep in &mut sleeps {
@@ -476,5 +532,6 @@ fn panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process() {
         }
         io_loop.close(false).unwrap();
         assert_eq!(io_loop.metrics().panics, 3);
+        assert!(reports.take().into_iter().all(|(kind, _)| kind == CallbackKind::Waker));
     });
 }

@@ -189,7 +189,8 @@ fn failures_are_reported_and_the_series_goes_on() {
     let io_loop = IoLoop::builder()
         .panic_hook(move |report| {
             assert_eq!(report.origin.kind, CallbackKind::Periodic);
-            told.borrow_mut().push((report.origin.site.line(), report.message().to_owned()));
+            told.borrow_mut()
+                .push((report.origin.site.unwrap().line(), report.message().to_owned()));
         })
         .build()
         .unwrap();

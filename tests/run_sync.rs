@@ -167,7 +167,7 @@ fn a_panic_in_the_destructor_of_a_future_that_timed_out_is_reported() {
     let reports = Rc::new(RefCell::new(Vec::new()));
     let told = reports.clone();
     let hook = move |report: &ringloop::PanicReport<'_>| {
-        told.borrow_mut().push((report.origin.site.line(), report.message().to_owned()));
+        told.borrow_mut().push((report.origin.site.unwrap().line(), report.message().to_owned()));
     };
     let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
     let on_drop = OnDrop(|| panic!("in the destructor"));

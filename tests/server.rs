@@ -30,7 +30,7 @@ fn build(without: KernelFeatures) -> (IoLoop, Reports) {
     let io_loop = IoLoop::builder()
         .without(without)
         .panic_hook(move |report| {
-            assert!(report.origin.site.file().ends_with("server.rs"), "{report}");
+            assert!(report.origin.site.unwrap().file().ends_with("server.rs"), "{report}");
             told.borrow_mut().push((report.cause, report.message().to_owned()));
         })
         .build();

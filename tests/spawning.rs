@@ -21,9 +21,9 @@ fn reporting(builder: ringloop::Builder) -> (IoLoop, Reports) {
     let told = reports.clone();
     let hook = move |report: &ringloop::PanicReport<'_>| {
         assert_eq!(report.origin.kind, CallbackKind::Task);
-        assert!(report.origin.type_name.contains("spawning::"), "{}", report.origin.type_name);
+        assert!(report.origin.type_name.unwrap().contains("spawning::"), "{report}");
         let message = report.message().to_owned();
-        told.borrow_mut().push((report.cause, report.origin.site.line(), message));
+        told.borrow_mut().push((report.cause, report.origin.site.unwrap().line(), message));
     };
     (builder.panic_hook(hook).build().unwrap(), reports)
 }

@@ -402,7 +402,7 @@ fn a_close_callback_that_panics_is_reported_and_the_loop_goes_on() {
     let reported = reports.clone();
     let io_loop = IoLoop::builder()
         .panic_hook(move |report| {
-            assert!(report.origin.site.file().ends_with("stream_ends.rs"), "{report}");
+            assert!(report.origin.site.unwrap().file().ends_with("stream_ends.rs"), "{report}");
             reported.push(report.message());
         })
         .build()

@@ -427,9 +427,13 @@ fn catching_loop() -> (IoLoop, Reports) {
     let told = reports.clone();
     let io_loop = IoLoop::builder()
         .panic_hook(move |report| {
-            assert!(report.origin.site.file().ends_with("tasks.rs"));
+            assert!(report.origin.site.unwrap().file().ends_with("tasks.rs"));
             let message = report.message().to_owned();
-            told.borrow_mut().push((report.origin.kind, report.origin.site.line(), message));
+            told.borrow_mut().push((
+                report.origin.kind,
+                report.origin.site.unwrap().line(),
+                message,
+            ));
         })
         .build()
         .unwrap();
@@ -584,7 +588,7 @@ fn a_slow_poll_is_reported_with_the_place_that_spawned_the_task() {
     let io_loop = IoLoop::builder()
         .panics(Panics::Propagate)
         .slow_callback(Duration::from_millis(1), move |report| {
-            told.borrow_mut().push((report.origin.kind, report.origin.site.line()));
+            told.borrow_mut().push((report.origin.kind, report.origin.site.unwrap().line()));
         })
         .build()
         .unwrap();

@@ -48,7 +48,7 @@ impl Core {
         };
         let outcomes = std::mem::take(&mut self.batch.borrow_mut().notices);
         let outcomes = (outcomes.chain(self.news_of_closing()))
-            .map(|outcome| (Origin::of_loop(), Doomed::Outcome(Told(Some(outcome)))));
+            .map(|outcome| (Origin::waker(), Doomed::Outcome(Told(Some(outcome)))));
         self.tasks.wake_all();
         let callbacks = RefCell::default();
         let tasks = iter::from_fn(|| self.next_to_end(&callbacks));
@@ -61,9 +61,11 @@ impl Core {
         let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
         let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
-        let sleepers = self.sleepers.take().into_wakers().map(Doomed::Sleeper);
-        let rest = sleepers.chain(self.executor.take().map(Doomed::Executor));
-        let rest = rest.map(|rest| (Origin::of_loop(), rest));
+        let sleepers = self.sleepers.take().into_wakers();
+        let sleepers = sleepers.map(|waker| (Origin::waker(), Doomed::Sleeper(waker)));
+        let executor = self.executor.take();
+        let executor = executor.map(|executor| (Origin::destructor(), Doomed::Executor(executor)));
+        let rest = sleepers.chain(executor);
         self.watch.drop_all(
             outcomes.chain(tasks).chain(handlers).chain(callbacks).chain(timeouts).chain(rest),
         );

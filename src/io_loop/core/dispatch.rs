@@ -46,7 +46,7 @@ impl Core {
         let _delivery = Delivery(self);
         // Wakers of other executors are user code. If one panics, the rest stays where it is.
         while !self.batch.borrow().notices.is_empty() {
-            self.watch.run_many(&mut (), |()| self.tell_all(), |()| Some(Origin::of_loop()));
+            self.watch.run_many(&mut (), |()| self.tell_all(), |()| Some(Origin::waker()));
         }
     }
 

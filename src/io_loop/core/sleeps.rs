@@ -22,7 +22,7 @@ impl Core {
         let waker = self.sleepers.borrow_mut().rouse(sleeper);
         if let Some(waker) = waker {
             // Wakers of other executors are user code.
-            self.watch.run(Origin::of_loop, || waker.wake());
+            self.watch.run(Origin::waker, || waker.wake());
         }
     }
 
