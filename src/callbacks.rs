@@ -11,6 +11,10 @@ use std::panic::Location;
 /// A closure that runs once, and knows where it was registered.
 pub(crate) trait Callback {
     fn run(self: Box<Self>, kind: CallbackKind, core: &Core);
+
+    /// It will not run: the loop is closing, or, if there is none, gone.
+    fn discard(self: Box<Self>, _core: Option<&Core>) {}
+
     fn origin(&self, kind: CallbackKind) -> Origin;
 }
 

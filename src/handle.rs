@@ -2,7 +2,7 @@
 
 use crate::callbacks::{Callback, Deferred, Queued};
 use crate::fork::ForkGuard;
-use crate::io_loop::{self, Core};
+use crate::io_loop::Core;
 use crate::posts::Posts;
 use crate::report::{CallbackKind, Origin};
 use crate::task::{Runnable, Source};
@@ -58,12 +58,16 @@ impl Shared {
     /// Sends it to the loop, and wakes the loop if it sleeps. False if there is no loop any more.
     pub(crate) fn post(&self, posted: Posted) -> bool {
         // Before the lock, which a thread that the fork left behind may hold for ever.
-        let refused = if self.is_forked() { Err(posted) } else { self.posts.push(posted) };
-        match refused {
+        if self.is_forked() {
+            posted.forsake();
+            return false;
+        }
+        match self.posts.push(posted) {
             Ok(()) => {
                 self.alarm.notify();
                 return true;
             }
+            Err(Posted::Callback(callback)) => callback.discard(None),
             Err(posted) => posted.forsake(),
         }
         false
@@ -76,16 +80,6 @@ impl Shared {
         let known = posted.is_some();
         posted.into_iter().flatten().for_each(Posted::forsake);
         known
-    }
-
-    /// As [`post`](Self::post), without detour if this is the loop's thread.
-    pub(crate) fn deliver(&self, callback: Box<dyn Callback + Send>) {
-        match io_loop::current_of(self) {
-            Some(core) => core.callbacks.push(Queued::Callback(callback)),
-            None => {
-                self.post(Posted::Callback(callback));
-            }
-        }
     }
 
     /// True in a child of the process that made the loop.

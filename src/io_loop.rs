@@ -193,6 +193,10 @@ impl IoLoop {
     /// A closed loop drops the callbacks and timeouts it is given, and refuses the rest. So does one
     /// that was made before a `fork`, in the child.
     ///
+    /// Panics of destructors are reported, or with [`Panics::Propagate`](crate::Panics::Propagate)
+    /// the first is let out of here, when all is dropped. A panic of a task that no handle can return
+    /// any more, because it is dropped here, is reported: see [`spawn`](Self::spawn).
+    ///
     /// # Errors
     ///
     /// [`LoopError::StillRunning`], [`LoopError::Forked`].

@@ -288,7 +288,7 @@ impl Watch {
     }
 
     #[cold]
-    fn report(&self, origin: Origin, Caught { cause, payload }: Caught) {
+    pub(crate) fn report(&self, origin: Origin, Caught { cause, payload }: Caught) {
         let count = match cause {
             Cause::Panic => &self.panic_count,
             Cause::Error => &self.error_count,
@@ -300,6 +300,13 @@ impl Watch {
         let _ = catch_unwind(AssertUnwindSafe(|| (self.panic_hook)(&report)));
         drop_payload(payload);
     }
+}
+
+/// Reports what no loop is there to report.
+#[cold]
+pub(crate) fn report_without_loop(origin: Origin, Caught { cause, payload }: Caught) {
+    log(&PanicReport { origin, cause, payload: &*payload });
+    drop_payload(payload);
 }
 
 /// Drops a panic's payload, whose own destructor may panic.

@@ -26,7 +26,9 @@ impl IoLoop {
     /// **Panics.** While there is a handle, a panic of the task is what the handle returns, also
     /// with [`Panics::Propagate`](crate::Panics::Propagate). One that no handle can return any
     /// more, because it was dropped, and one of a destructor, is reported like that of a callback,
-    /// or with `Propagate` let out of `start` or `turn`.
+    /// or with `Propagate` let out of `start` or `turn`. One whose handle is dropped as the loop
+    /// closes, or afterwards, is reported in either case: to the panic hook, or on standard error if
+    /// the handle is dropped on another thread, or when the loop is gone or not the current one.
     ///
     /// When the loop is closed, or was already, the future is dropped and the handle returns an
     /// error. After a `fork`, the parent's tasks are left alone in the child: they neither run nor

@@ -2,12 +2,12 @@
 
 use super::Meta;
 use super::body::{End, Failure, Output};
+use super::messages::{self, Abort, Left};
 use super::relay::Relay;
-use super::strays::{Mark, Payload, Stray};
-use crate::callbacks::Callback;
-use crate::handle::{Posted, Shared};
-use crate::io_loop::{self, Core};
-use crate::report::{CallbackKind, Origin, text_of};
+use super::strays::{Mark, Payload};
+use crate::handle::Posted;
+use crate::io_loop;
+use crate::report::text_of;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -173,14 +173,8 @@ fn poll_cell<T>(task: &mut Task<T>, waker: &Waker) -> Poll<Output<T>> {
     let (shared, origin) = (shared.clone(), source.origin());
     let mark = Mark::now();
     let polled = Pin::new(task).poll(&mut Context::from_waker(waker));
-    deliver_strays(mark, &shared, origin);
+    messages::deliver_strays(mark, &shared, origin);
     polled
-}
-
-fn deliver_strays(mark: Mark, shared: &Shared, origin: Origin) {
-    for stray in mark.take_strays() {
-        shared.deliver(Box::new(Unheard { stray, origin }));
-    }
 }
 
 impl<T> Drop for JoinHandle<T> {
@@ -203,7 +197,7 @@ impl<T> Drop for JoinHandle<T> {
         let mark = Mark::now();
         withdraw(&mut task);
         task.detach();
-        deliver_strays(mark, &shared, origin);
+        messages::deliver_strays(mark, &shared, origin);
     }
 }
 
@@ -213,60 +207,6 @@ impl<T> fmt::Debug for JoinHandle<T> {
             .field("origin", &self.task.as_ref().map(|task| task.metadata().source.origin()))
             .field("finished", &self.is_finished())
             .finish()
-    }
-}
-
-/// On the loop's thread: wakes a task that is to be aborted.
-struct Abort {
-    key: usize,
-    origin: Origin,
-}
-
-impl Callback for Abort {
-    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
-        // The key may be another task's by now, which a wake-up does not harm.
-        core.tasks.wake(self.key);
-    }
-
-    fn origin(&self, _kind: CallbackKind) -> Origin {
-        self.origin
-    }
-}
-
-/// On the loop's thread: lets go of the waker of whoever awaits a task, and does no more.
-struct Left {
-    key: usize,
-    origin: Origin,
-}
-
-impl Callback for Left {
-    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
-        let Left { key, origin } = *self;
-        let joiner = core.tasks.take_joiner(key);
-        // The key may be another task's by now, or another waker have come in. So it is woken, which
-        // harms nobody: whoever still awaits a handle polls it again.
-        core.watch.run(|| origin, || joiner.into_iter().for_each(Waker::wake));
-    }
-
-    fn origin(&self, _kind: CallbackKind) -> Origin {
-        self.origin
-    }
-}
-
-/// On the loop's thread: a panic that came out when the handle was dropped.
-struct Unheard {
-    stray: Stray,
-    origin: Origin,
-}
-
-impl Callback for Unheard {
-    fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
-        let Unheard { stray, origin } = *self;
-        core.watch.settle([(origin, core.tasks.release(stray))]);
-    }
-
-    fn origin(&self, _kind: CallbackKind) -> Origin {
-        self.origin
     }
 }
 

@@ -7,6 +7,7 @@
 //!   a panic that comes out of a destructor inside a cell would abort the process.
 //! * [`registry`]: what tasks there are, so that a loop that closes finds them all.
 //! * [`join`]: the other end of a task.
+//! * [`messages`]: what handles tell their loop.
 //! * [`relay`]: the waker of whoever awaits a task elsewhere, as the cell may have it.
 //! * [`strays`]: panics and errors that nobody has asked to be told of.
 //! * [`loan`]: a future on the stack, polled by a task.
@@ -22,6 +23,7 @@
 pub(crate) mod body;
 pub(crate) mod join;
 pub(crate) mod loan;
+mod messages;
 #[cfg(all(test, ringloop_loom))]
 mod model;
 pub(crate) mod outcome;

@@ -55,8 +55,10 @@ impl Core {
         let tasks = tasks.map(|task| (task.origin(), Doomed::Task(task)));
         let handlers = handlers.into_iter().chain(self.condemned.take());
         let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
-        let callback =
-            |callback: Box<dyn Callback>, kind| (callback.origin(kind), Doomed::Callback(callback));
+        let callback = |callback: Box<dyn Callback>, kind| {
+            let origin = callback.origin(kind);
+            (origin, Doomed::Callback(Discarded { core: self, callback: Some(callback) }))
+        };
         let callbacks = iter::from_fn(|| callbacks.borrow_mut().pop_front());
         let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
@@ -97,7 +99,7 @@ enum Doomed<'a> {
     Outcome(Told),
     Task(EndOfTask<'a>),
     Handler(Rc<dyn Handler>),
-    Callback(Box<dyn Callback>),
+    Callback(Discarded<'a>),
     Sleeper(Waker),
     Executor(Rc<dyn Executor>),
 }
@@ -109,6 +111,20 @@ impl Drop for Told {
     fn drop(&mut self) {
         if let Some(notice) = self.0.take() {
             notice.tell();
+        }
+    }
+}
+
+/// A callback that is not called.
+struct Discarded<'a> {
+    core: &'a Core,
+    callback: Option<Box<dyn Callback>>,
+}
+
+impl Drop for Discarded<'_> {
+    fn drop(&mut self) {
+        if let Some(callback) = self.callback.take() {
+            callback.discard(Some(self.core));
         }
     }
 }
