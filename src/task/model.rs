@@ -1,18 +1,18 @@
 //! A task that other threads wake while its loop polls it, or closes, by `ci/loom.sh`: all
 //! interleavings with one such thread, and with two those of a few preemptions.
 //!
-//! The posts and the wake state are the loop's own. The cell of the task stands for `async-task`'s,
-//! which cannot be looked into: the states that a waker and the loop change, and nothing else.
-//! What the loop does when it closes is what [`Core::next_to_end`] does.
-//!
-//! [`Core::next_to_end`]: crate::io_loop::Core
+//! The posts, the wake state, and how a loop that closes comes by its tasks are the loop's own. The
+//! cell of the task stands for `async-task`'s, which cannot be looked into: the states that a waker
+//! and the loop change, and nothing else.
 
+use super::ending::Ending;
 use crate::posts::Posts;
 use crate::wake::WakeState;
 use loom::cell::Cell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 /// How often a thread is interrupted where it need not be, at most. Each one more takes five times
@@ -113,9 +113,9 @@ impl Shared {
 /// The loop's own side.
 struct Loop {
     shared: Arc<Shared>,
-    tasks: Vec<Arc<Task>>,
-    queue: VecDeque<Posted>,
-    callbacks: Vec<usize>,
+    tasks: RefCell<Vec<Arc<Task>>>,
+    queue: RefCell<VecDeque<Posted>>,
+    callbacks: RefCell<Vec<usize>>,
 }
 
 impl Loop {
@@ -124,54 +124,66 @@ impl Loop {
         Loop { shared: shared.clone(), tasks, queue, callbacks }
     }
 
-    fn spawn(&mut self) -> Arc<Task> {
+    fn spawn(&self) -> Arc<Task> {
         let (task, runnable) = Task::spawn();
-        self.tasks.push(task.clone());
-        self.queue.push_back(Posted::Task(runnable));
+        self.tasks.borrow_mut().push(task.clone());
+        self.queue.borrow_mut().push_back(Posted::Task(runnable));
         task
     }
 
-    fn collect_posted(&mut self) {
-        self.queue.extend(self.shared.posts.take(Vec::new()));
-    }
-
-    fn turn(&mut self) {
+    fn turn(&self) {
         if self.shared.wake_state.take_notice() {
             self.collect_posted();
         }
-        for _ in 0..self.queue.len() {
-            match self.queue.pop_front().unwrap() {
+        let queued = self.queue.borrow().len();
+        for _ in 0..queued {
+            let next = self.queue.borrow_mut().pop_front();
+            match next.unwrap() {
                 Posted::Task(runnable) => {
-                    self.queue.extend(runnable.poll().map(Posted::Task));
+                    let woken = runnable.poll().map(Posted::Task);
+                    self.queue.borrow_mut().extend(woken);
                 }
-                Posted::Callback(number) => self.callbacks.push(number),
+                Posted::Callback(number) => self.callbacks.borrow_mut().push(number),
             }
         }
     }
 
-    fn close(&mut self) {
-        for task in &self.tasks {
-            Task::wake(task, |runnable| self.queue.push_back(Posted::Task(runnable)));
+    fn close(&self) {
+        for task in &*self.tasks.borrow() {
+            let schedule = |runnable| self.queue.borrow_mut().push_back(Posted::Task(runnable));
+            Task::wake(task, schedule);
         }
+        while let Some(runnable) = self.next_to_end() {
+            let ended = runnable.end();
+            self.tasks.borrow_mut().retain(|task| !Arc::ptr_eq(task, &ended));
+        }
+    }
+}
+
+impl Ending for Loop {
+    type Runnable = Runnable;
+
+    fn collect_posted(&self) {
+        self.queue.borrow_mut().extend(self.shared.posts.take(Vec::new()));
+    }
+
+    fn next_queued(&self) -> Option<Runnable> {
         loop {
-            self.collect_posted();
-            while let Some(posted) = self.queue.pop_front() {
-                match posted {
-                    Posted::Callback(number) => self.callbacks.push(number),
-                    Posted::Task(runnable) => {
-                        let ended = runnable.end();
-                        self.tasks.retain(|task| !Arc::ptr_eq(task, &ended));
-                    }
-                }
+            match self.queue.borrow_mut().pop_front()? {
+                Posted::Callback(number) => self.callbacks.borrow_mut().push(number),
+                Posted::Task(runnable) => return Some(runnable),
             }
-            if self.tasks.is_empty() {
-                break;
-            }
-            thread::yield_now();
         }
+    }
+
+    fn is_without_tasks(&self) -> bool {
+        self.tasks.borrow().is_empty()
+    }
+
+    fn close_posts(&self) {
         for posted in self.shared.posts.close() {
             match posted {
-                Posted::Callback(number) => self.callbacks.push(number),
+                Posted::Callback(number) => self.callbacks.borrow_mut().push(number),
                 Posted::Task(_) => panic!("posted after its task was over"),
             }
         }
@@ -185,7 +197,7 @@ fn check(tasks: usize, turns: usize, wakers: &'static [&'static [usize]]) {
     model.preemption_bound = (wakers.len() > 1).then_some(PREEMPTIONS);
     model.check(move || {
         let shared = Shared::new();
-        let mut io_loop = Loop::new(&shared);
+        let io_loop = Loop::new(&shared);
         let all: Vec<_> = (0..tasks).map(|_| io_loop.spawn()).collect();
         io_loop.turn();
         let threads: Vec<_> = wakers
@@ -229,7 +241,7 @@ fn wake_ups_of_two_tasks_that_meet_the_close_end_both_once() {
 fn a_callback_that_meets_the_close_is_collected_or_refused_and_no_task_left() {
     loom::model(|| {
         let shared = Shared::new();
-        let mut io_loop = Loop::new(&shared);
+        let io_loop = Loop::new(&shared);
         let task = io_loop.spawn();
         io_loop.turn();
         let (poster, woken) = (shared.clone(), task.clone());
@@ -241,7 +253,7 @@ fn a_callback_that_meets_the_close_is_collected_or_refused_and_no_task_left() {
         io_loop.close();
         assert_eq!(task.drops.get(), 1);
         let accepted = thread.join().unwrap();
-        assert_eq!(accepted, io_loop.callbacks == [1]);
+        assert_eq!(accepted, *io_loop.callbacks.borrow() == [1]);
         assert!(shared.posts.close().is_empty());
     });
 }

@@ -1,7 +1,7 @@
 //! Closing a loop: everything is cancelled, then everything is dropped.
 
 use super::Core;
-use super::tasks::EndOfTask;
+use super::tasks::{Closing, EndOfTask};
 use crate::callbacks::Callback;
 use crate::driver::notices::Notice;
 use crate::error::LoopError;
@@ -9,7 +9,6 @@ use crate::executor::Executor;
 use crate::handlers::Handler;
 use crate::report::{CallbackKind, Origin};
 use crate::sys::BareFd;
-use std::cell::RefCell;
 use std::io;
 use std::iter;
 use std::os::fd::RawFd;
@@ -49,9 +48,8 @@ impl Core {
         let outcomes = std::mem::take(&mut self.batch.borrow_mut().notices);
         let outcomes = (outcomes.chain(self.news_of_closing()))
             .map(|outcome| (Origin::waker(), Doomed::Outcome(Told(Some(outcome)))));
-        self.tasks.wake_all();
-        let callbacks = RefCell::default();
-        let tasks = iter::from_fn(|| self.next_to_end(&callbacks));
+        let closing = Closing::begin(self);
+        let tasks = iter::from_fn(|| closing.next_task());
         let tasks = tasks.map(|task| (task.origin(), Doomed::Task(task)));
         let handlers = handlers.into_iter().chain(self.condemned.take());
         let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
@@ -59,7 +57,7 @@ impl Core {
             let origin = callback.origin(kind);
             (origin, Doomed::Callback(Discarded { core: self, callback: Some(callback) }))
         };
-        let callbacks = iter::from_fn(|| callbacks.borrow_mut().pop_front());
+        let callbacks = iter::from_fn(|| closing.next_callback());
         let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
         let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));

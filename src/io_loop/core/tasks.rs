@@ -5,6 +5,7 @@ use crate::callbacks::{Callback, Queued};
 use crate::executor::{Executor, ThreadPool};
 use crate::report::Origin;
 use crate::task::body::{End, Failure};
+use crate::task::ending::Ending;
 use crate::task::join::JoinHandle;
 use crate::task::strays::Mark;
 use crate::task::{Runnable, Source};
@@ -12,7 +13,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
-use std::thread;
 
 impl Core {
     /// Makes a task, and queues its first poll. On a loop that is closed, or the parent's, the task
@@ -103,32 +103,6 @@ impl Core {
         self.watch.settle(mark.take_strays().into_iter().map(release));
     }
 
-    /// The next task to end on a loop that is closing; callbacks that come with them go to
-    /// `callbacks`. When no task is left, nothing can be posted to the loop any more.
-    ///
-    /// Every task has been woken by us. One that had been woken by another thread just before may
-    /// not have arrived yet, but will: that thread is between its mark on the task and its post.
-    pub(super) fn next_to_end(
-        &self,
-        callbacks: &RefCell<VecDeque<Box<dyn Callback>>>,
-    ) -> Option<EndOfTask<'_>> {
-        loop {
-            self.collect_posted();
-            while let Some(next) = self.callbacks.pop() {
-                match next {
-                    Queued::Callback(callback) => callbacks.borrow_mut().push_back(callback),
-                    Queued::Task(runnable) => return Some(EndOfTask::new(self, runnable)),
-                }
-            }
-            if self.tasks.is_empty() {
-                let posted = self.shared.posts.close().into_iter().map(Queued::from);
-                callbacks.borrow_mut().extend(posted.filter_map(Queued::into_callback));
-                return None;
-            }
-            thread::yield_now();
-        }
-    }
-
     /// In a child of `fork`: leaves the parent's tasks as they are, for good.
     pub(super) fn leave_tasks_behind(&self) {
         if !self.shared.abandon() {
@@ -142,6 +116,54 @@ impl Core {
                 Queued::Task(runnable) => std::mem::forget(runnable),
             }
         }
+    }
+}
+
+/// A loop that closes, and the callbacks that it comes upon meanwhile.
+pub(super) struct Closing<'a> {
+    core: &'a Core,
+    callbacks: RefCell<VecDeque<Box<dyn Callback>>>,
+}
+
+impl<'a> Closing<'a> {
+    /// Wakes all tasks.
+    pub(super) fn begin(core: &'a Core) -> Closing<'a> {
+        core.tasks.wake_all();
+        Closing { core, callbacks: RefCell::default() }
+    }
+
+    pub(super) fn next_task(&self) -> Option<EndOfTask<'a>> {
+        self.next_to_end().map(|runnable| EndOfTask::new(self.core, runnable))
+    }
+
+    pub(super) fn next_callback(&self) -> Option<Box<dyn Callback>> {
+        self.callbacks.borrow_mut().pop_front()
+    }
+}
+
+impl Ending for Closing<'_> {
+    type Runnable = Runnable;
+
+    fn collect_posted(&self) {
+        self.core.collect_posted();
+    }
+
+    fn next_queued(&self) -> Option<Runnable> {
+        loop {
+            match self.core.callbacks.pop()? {
+                Queued::Callback(callback) => self.callbacks.borrow_mut().push_back(callback),
+                Queued::Task(runnable) => return Some(runnable),
+            }
+        }
+    }
+
+    fn is_without_tasks(&self) -> bool {
+        self.core.tasks.is_empty()
+    }
+
+    fn close_posts(&self) {
+        let posted = self.core.shared.posts.close().into_iter().map(Queued::from);
+        self.callbacks.borrow_mut().extend(posted.filter_map(Queued::into_callback));
     }
 }
 
