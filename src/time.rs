@@ -193,8 +193,7 @@ impl Sleep {
             State::New => {}
         }
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
-        let Some(deadline) = self.deadline else { return Ok(Poll::Pending) };
-        let nap = io_loop.core().begin_nap(deadline, context.waker())?;
+        let nap = io_loop.core().begin_nap(self.deadline, context.waker())?;
         self.state = State::Begun { io_loop: io_loop.downgrade(), nap };
         Ok(Poll::Pending)
     }

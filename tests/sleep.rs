@@ -227,9 +227,10 @@ fn a_sleep_polled_on_another_thread_than_the_loops_says_so() {
 fn a_sleep_on_a_closed_loop_says_so_instead_of_waiting_for_ever() {
     let io_loop = new_loop();
     let mut sleep = time::sleep(SHORT);
-    assert!(poll(&mut sleep).is_pending());
+    let mut endless = time::sleep(Duration::MAX);
+    assert!(poll(&mut sleep).is_pending() && poll(&mut endless).is_pending());
     io_loop.close(false).unwrap();
-    for mut sleep in [sleep, time::sleep(SHORT)] {
+    for mut sleep in [sleep, endless, time::sleep(SHORT), time::sleep(Duration::MAX)] {
         let message = message_of(|| assert!(poll(&mut sleep).is_pending()));
         assert!(message.contains("the loop is closed"), "{message}");
     }

@@ -1,7 +1,7 @@
 //! Sleeps: timeouts that wake somebody up.
 
 use super::Core;
-use crate::clock::Deadline;
+use crate::clock::{Deadline, END_OF_TIME};
 use crate::error::LoopError;
 use crate::report::Origin;
 use crate::sleepers::Sleeper;
@@ -26,12 +26,18 @@ impl Core {
         }
     }
 
+    /// Without a time, it lasts for as long as the loop.
+    ///
     /// # Errors
     ///
     /// [`LoopError::Closed`], [`LoopError::Forked`].
-    pub(crate) fn begin_nap(&self, until: Instant, waker: &Waker) -> Result<Nap, LoopError> {
+    pub(crate) fn begin_nap(
+        &self,
+        until: Option<Instant>,
+        waker: &Waker,
+    ) -> Result<Nap, LoopError> {
         drop(self.driver()?);
-        let deadline = self.clock.nanos(Deadline::At(until));
+        let deadline = until.map_or(END_OF_TIME, |until| self.clock.nanos(Deadline::At(until)));
         // User code.
         let waker = waker.clone();
         let sleeper = self.sleepers.borrow_mut().insert(waker);
