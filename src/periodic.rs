@@ -1,6 +1,7 @@
 //! [`PeriodicCallback`], and its arithmetic.
 
 use crate::callbacks::Callback;
+use crate::clock::saturating_nanos;
 use crate::error::LoopError;
 use crate::io_loop::{Core, IoLoop, Timeout, WeakLoop};
 use crate::report::{CallbackKind, Origin};
@@ -161,7 +162,7 @@ impl PeriodicCallback {
             callback: RefCell::new(body(source)),
             busy: Cell::new(false),
             origin: source.origin(),
-            period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX),
+            period: saturating_nanos(period),
             jitter: Cell::new(0.0),
             chain: RefCell::new(None),
             starts: Cell::new(0),

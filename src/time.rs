@@ -32,6 +32,7 @@
 //!
 //! Dropping one cancels its timeout, and gives its memory back.
 
+use crate::clock::saturating_nanos;
 use crate::error::LoopError;
 use crate::io_loop::{IoLoop, Nap, WeakLoop};
 use crate::periodic::next_due;
@@ -96,7 +97,9 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> WithTimeout<F::I
 /// Ticks again and again, `period` apart; first in one `period` from now.
 ///
 /// The rules are those of [`PeriodicCallback`](crate::PeriodicCallback): lateness does not add up,
-/// and ticks that nobody was waiting for when the next was due are skipped, not made up for.
+/// and whoever takes longer than the period skips ticks. A tick is waited for from the first poll
+/// that comes after the tick before, and it is the next one from then on: what was due until then,
+/// or just then, is skipped.
 ///
 /// # Panics
 ///
@@ -122,8 +125,8 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> WithTimeout<F::I
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "time::interval: {}", LoopError::ZeroPeriod);
-    let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    Interval { sleep: sleep(Duration::from_nanos(period)), period }
+    let period = saturating_nanos(period);
+    Interval { previous: now(), sleep: Sleep { deadline: None, state: State::Over }, period }
 }
 
 /// The loop's time, if there is a loop.
@@ -163,14 +166,11 @@ impl Sleep {
 
     /// Sleeps until another time, as if it were new. It has to be polled to wake anybody.
     pub fn reset(&mut self, deadline: Instant) {
-        self.set(Some(deadline));
-    }
-
-    fn set(&mut self, deadline: Option<Instant>) {
         self.end();
-        *self = Sleep { deadline, state: State::New };
+        *self = sleep_until(deadline);
     }
 
+    /// Gives its timeout back.
     fn end(&mut self) {
         if let State::Begun { io_loop, nap } = std::mem::replace(&mut self.state, State::Over)
             && let Some(io_loop) = io_loop.upgrade()
@@ -271,6 +271,9 @@ impl From<Elapsed> for std::io::Error {
 /// Ticks; made by [`interval`].
 #[derive(Debug)]
 pub struct Interval {
+    /// When it ticked last, or began: the ticks are whole periods apart from this.
+    previous: Instant,
+    /// Until the next tick; over while nobody waits for one.
     sleep: Sleep,
     /// Nanoseconds.
     period: u64,
@@ -279,25 +282,33 @@ pub struct Interval {
 impl Interval {
     /// Waits for the next tick; the time it was due at.
     ///
-    /// No tick is lost if this future is dropped: the next one waits for the same.
+    /// A tick that has been waited for is not lost if this future is dropped: the next one waits
+    /// for the same, which comes late if it was due meanwhile.
     pub async fn tick(&mut self) -> Instant {
         poll_fn(|context| self.poll_tick(context)).await
     }
 
     /// As [`tick`](Self::tick), for futures and streams written by hand.
     pub fn poll_tick(&mut self, context: &mut Context<'_>) -> Poll<Instant> {
+        if self.sleep.is_elapsed() {
+            self.sleep.reset(self.next());
+        }
         ready!(Pin::new(&mut self.sleep).poll(context));
-        let now = now();
-        let due = self.sleep.deadline.unwrap_or(now);
-        let late = now.saturating_duration_since(due).as_nanos();
-        let next = next_due(0, u64::try_from(late).unwrap_or(u64::MAX), self.period);
-        self.sleep.set(due.checked_add(Duration::from_nanos(next)));
-        Poll::Ready(due)
+        self.previous = self.sleep.deadline.unwrap_or_else(now);
+        Poll::Ready(self.previous)
+    }
+
+    /// The first tick from now.
+    fn next(&self) -> Instant {
+        let passed = saturating_nanos(now().saturating_duration_since(self.previous));
+        // In range: a loop's clock ends after 292 years, an `Instant` many times later.
+        self.previous + Duration::from_nanos(next_due(0, passed, self.period))
     }
 
     /// Starts again: the next tick is one period from now.
     pub fn reset(&mut self) {
-        self.sleep.set(now().checked_add(self.period()));
+        self.sleep.end();
+        self.previous = now();
     }
 
     /// The time between ticks.
