@@ -129,7 +129,9 @@ impl Builder {
     /// [`PeriodicCallback`](crate::PeriodicCallback), the [`time`](crate::time) module, and the
     /// limits of [`turn`](IoLoop::turn) and [`run_sync`](IoLoop::run_sync). It begins at the present.
     /// `Instant::now()` is not it, nor is the time of another loop, and
-    /// [`slow_callback`](Self::slow_callback) keeps measuring real time.
+    /// [`slow_callback`](Self::slow_callback) keeps measuring real time. What the [`time`](crate::time)
+    /// module makes while another loop is current, or none, counts
+    /// [from its first poll](crate::time#from-now) on this one.
     ///
     /// The clock jumps at the end of a turn, if
     ///

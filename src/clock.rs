@@ -41,6 +41,14 @@ impl From<Duration> for Deadline {
     }
 }
 
+/// Which clock a time is of. The times of two do not compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClockId {
+    Real,
+    /// That of the loop with this number.
+    Virtual(u32),
+}
+
 /// What the loop goes by: the monotonic clock, or one that moves only when it is told to.
 #[derive(Debug)]
 pub(crate) struct Clock {

@@ -8,7 +8,7 @@ mod tasks;
 use crate::buffer::PoolSize;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, Deferred};
-use crate::clock::Deadline;
+use crate::clock::{ClockId, Deadline};
 use crate::driver::operation::PoolId;
 use crate::error::LoopError;
 use crate::handle::LoopHandle;
@@ -360,6 +360,10 @@ impl IoLoop {
 
     pub(crate) fn check_usable(&self) -> Result<(), LoopError> {
         self.core.driver().map(drop)
+    }
+
+    pub(crate) fn clock_id(&self) -> ClockId {
+        if self.core.clock.is_virtual() { ClockId::Virtual(self.core.id) } else { ClockId::Real }
     }
 
     /// Nanoseconds by the loop's clock.

@@ -31,8 +31,15 @@
 //! ```
 //!
 //! Dropping one cancels its timeout, and gives its memory back.
+//!
+//! # From now
+//!
+//! "From now" is from the call that makes a future, even if it is polled later: by the clock of the
+//! loop that is current then, or without one, by the real clock. If the loop that polls it first has
+//! another clock, which takes [virtual time](crate::Builder::virtual_time), the two do not compare, and
+//! it counts from that poll instead.
 
-use crate::clock::saturating_nanos;
+use crate::clock::{ClockId, saturating_nanos};
 use crate::error::LoopError;
 use crate::io_loop::{IoLoop, Nap, WeakLoop};
 use crate::periodic::next_due;
@@ -43,7 +50,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// Waits for `duration`, from now. A duration beyond the end of time lasts for ever.
+/// Waits for `duration`, [from now](self#from-now). A duration beyond the end of time lasts for ever.
 ///
 /// ```
 /// use ringloop::{IoLoop, time};
@@ -55,7 +62,9 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: now().checked_add(duration), state: State::New }
+    let now = Now::get();
+    let state = State::New(Some(Span { duration, clock: now.clock }));
+    Sleep { deadline: now.time.checked_add(duration), state }
 }
 
 /// Waits until `deadline`.
@@ -71,10 +80,10 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { deadline: Some(deadline), state: State::New }
+    Sleep { deadline: Some(deadline), state: State::New(None) }
 }
 
-/// Gives a future no more than `duration`, from now.
+/// Gives a future no more than `duration`, [from now](self#from-now).
 ///
 /// When the time is over, the future is not polled any more; it is dropped with this one, which with
 /// `.await` is at once. A future that is ready when it is first polled is never too late.
@@ -94,7 +103,8 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> WithTimeout<F::I
     WithTimeout { future: future.into_future(), sleep: sleep(duration) }
 }
 
-/// Ticks again and again, `period` apart; first in one `period` from now.
+/// Ticks again and again, `period` apart; first in one `period` [from now](self#from-now). On a loop with
+/// another clock, it starts again.
 ///
 /// The rules are those of [`PeriodicCallback`](crate::PeriodicCallback): lateness does not add up,
 /// and whoever takes longer than the period skips ticks. A tick is waited for from the first poll
@@ -126,12 +136,24 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> WithTimeout<F::I
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "time::interval: {}", LoopError::ZeroPeriod);
     let period = saturating_nanos(period);
-    Interval { previous: now(), sleep: Sleep { deadline: None, state: State::Over }, period }
+    Interval { previous: Now::get(), sleep: Sleep { deadline: None, state: State::Over }, period }
 }
 
-/// The loop's time, if there is a loop.
-fn now() -> Instant {
-    IoLoop::try_current().map_or_else(Instant::now, |io_loop| io_loop.time())
+/// A time, and whose.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    time: Instant,
+    clock: ClockId,
+}
+
+impl Now {
+    /// That of the current loop, if there is one.
+    fn get() -> Now {
+        match IoLoop::try_current() {
+            Some(io_loop) => Now { time: io_loop.time(), clock: io_loop.clock_id() },
+            None => Now { time: Instant::now(), clock: ClockId::Real },
+        }
+    }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -148,13 +170,22 @@ pub struct Sleep {
 }
 
 enum State {
-    New,
-    Begun { io_loop: WeakLoop, nap: Nap },
+    /// With what the deadline was made of, unless it was given.
+    New(Option<Span>),
+    Begun {
+        io_loop: WeakLoop,
+        nap: Nap,
+    },
     Over,
 }
 
+struct Span {
+    duration: Duration,
+    clock: ClockId,
+}
+
 impl Sleep {
-    /// When it is over; `None` if never.
+    /// When it is over; `None` if never. Its first poll may [change](self#from-now) it.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -190,9 +221,14 @@ impl Sleep {
                 self.end();
                 return Ok(Poll::Ready(()));
             }
-            State::New => {}
+            State::New(_) => {}
         }
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
+        if let State::New(Some(Span { duration, clock })) = self.state
+            && clock != io_loop.clock_id()
+        {
+            self.deadline = io_loop.time().checked_add(duration);
+        }
         let nap = io_loop.core().begin_nap(self.deadline, context.waker())?;
         self.state = State::Begun { io_loop: io_loop.downgrade(), nap };
         Ok(Poll::Pending)
@@ -272,7 +308,7 @@ impl From<Elapsed> for std::io::Error {
 #[derive(Debug)]
 pub struct Interval {
     /// When it ticked last, or began: the ticks are whole periods apart from this.
-    previous: Instant,
+    previous: Now,
     /// Until the next tick; over while nobody waits for one.
     sleep: Sleep,
     /// Nanoseconds.
@@ -291,24 +327,29 @@ impl Interval {
     /// As [`tick`](Self::tick), for futures and streams written by hand.
     pub fn poll_tick(&mut self, context: &mut Context<'_>) -> Poll<Instant> {
         if self.sleep.is_elapsed() {
-            self.sleep.reset(self.next());
+            self.begin();
         }
         ready!(Pin::new(&mut self.sleep).poll(context));
-        self.previous = self.sleep.deadline.unwrap_or_else(now);
-        Poll::Ready(self.previous)
+        self.previous.time = self.sleep.deadline.unwrap_or(self.previous.time);
+        Poll::Ready(self.previous.time)
     }
 
-    /// The first tick from now.
-    fn next(&self) -> Instant {
-        let passed = saturating_nanos(now().saturating_duration_since(self.previous));
+    /// Begins to wait for the first tick from now.
+    fn begin(&mut self) {
+        let now = Now::get();
+        if now.clock != self.previous.clock {
+            self.previous = now;
+        }
+        let passed = now.time.saturating_duration_since(self.previous.time);
+        let next = next_due(0, saturating_nanos(passed), self.period);
         // In range: a loop's clock ends after 292 years, an `Instant` many times later.
-        self.previous + Duration::from_nanos(next_due(0, passed, self.period))
+        self.sleep.reset(self.previous.time + Duration::from_nanos(next));
     }
 
     /// Starts again: the next tick is one period from now.
     pub fn reset(&mut self) {
         self.sleep.end();
-        self.previous = now();
+        self.previous = Now::get();
     }
 
     /// The time between ticks.

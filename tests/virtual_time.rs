@@ -3,6 +3,7 @@
 mod support;
 
 use futures::FutureExt;
+use futures::future::{LocalBoxFuture, join3};
 use ringloop::{Events, IoLoop, IoStream, Job, PeriodicCallback, RunSyncError, Trigger, time};
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
@@ -408,6 +409,87 @@ fn two_loops_have_two_clocks() {
     first.add_callback(move || inner.run_sync(|| time::sleep(HOUR), None).unwrap());
     turn(&first);
     assert_eq!((first.time(), second.time()), (began + 3 * HOUR, second_began + 2 * HOUR));
+}
+
+/// Polls futures made by `make` with `maker` current on `runner`; how long that lasts there.
+fn time_between(
+    maker: &IoLoop,
+    runner: &IoLoop,
+    make: fn() -> LocalBoxFuture<'static, ()>,
+) -> Duration {
+    maker.make_current();
+    let future = make();
+    let began = runner.time();
+    runner.run_sync(|| future, None).unwrap();
+    runner.time() - began
+}
+
+#[test]
+fn what_was_made_under_another_clock_counts_from_its_first_poll() {
+    let (first, second, real) = (virtual_loop(), virtual_loop(), new_loop());
+    first.advance(1000 * HOUR);
+    let futures: [fn() -> LocalBoxFuture<'static, ()>; 3] = [
+        || Box::pin(time::sleep(HOUR)),
+        || Box::pin(time::timeout(HOUR, pending::<()>()).map(drop)),
+        || {
+            let mut interval = time::interval(HOUR);
+            Box::pin(async move {
+                interval.tick().await;
+            })
+        },
+    ];
+    for make in futures {
+        for (maker, runner) in
+            [(&real, &first), (&real, &second), (&first, &second), (&second, &first)]
+        {
+            assert_eq!(time_between(maker, runner, make), HOUR);
+        }
+    }
+    // In the first one's time, this is in the far future of the real one.
+    first.make_current();
+    let sleep = time::sleep(MS);
+    assert!(sleep.deadline().unwrap() > real.time() + HOUR);
+    let began = real.time();
+    real.run_sync(|| sleep, None).unwrap();
+    assert!(real.time() >= began + MS);
+}
+
+#[test]
+fn what_was_made_under_the_same_clock_counts_from_where_it_was_made() {
+    let io_loop = virtual_loop();
+    let sleep = time::sleep(2 * HOUR);
+    let limited = time::timeout(2 * HOUR, pending::<()>());
+    let mut interval = time::interval(2 * HOUR);
+    let began = io_loop.time();
+    io_loop.advance(HOUR);
+    let all = async {
+        let ((), limited, tick) = join3(sleep, limited, interval.tick()).await;
+        assert_eq!((limited.is_err(), tick), (true, began + 2 * HOUR));
+    };
+    io_loop.run_sync(|| all, None).unwrap();
+    assert_eq!(io_loop.time(), began + 2 * HOUR);
+}
+
+#[test]
+fn a_time_of_the_clock_means_the_same_on_every_loop() {
+    let (virtual_one, real) = (virtual_loop(), new_loop());
+    real.make_current();
+    let deadline = virtual_one.time() + HOUR;
+    let sleep = time::sleep_until(deadline);
+    virtual_one.run_sync(|| sleep, None).unwrap();
+    assert_eq!(virtual_one.time(), deadline);
+}
+
+#[test]
+fn an_interval_that_goes_to_another_clock_starts_again_there() {
+    let (first, second) = (virtual_loop(), virtual_loop());
+    first.make_current();
+    let mut interval = time::interval(HOUR);
+    first.run_sync(|| interval.tick(), None).unwrap();
+    second.advance(1000 * HOUR + HOUR / 2);
+    let began = second.time();
+    assert_eq!(second.run_sync(|| interval.tick(), None).unwrap(), began + HOUR);
+    assert_eq!(second.run_sync(|| interval.tick(), None).unwrap(), began + 2 * HOUR);
 }
 
 #[test]
