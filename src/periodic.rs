@@ -94,9 +94,9 @@ impl PeriodicCallback {
 
     /// Makes one that calls an async closure, stopped.
     ///
-    /// What the closure returns runs as a task. The next call comes when it is done, on the same
-    /// schedule: calls never overlap, and periods that one takes too long for are skipped. If the
-    /// future fails, it is reported as for [`IoLoop::spawn_callback`], and the series goes on.
+    /// What the closure returns runs as a task. The next call comes when it is done and dropped, on
+    /// the same schedule: calls never overlap, and periods that one takes too long for are skipped.
+    /// If the future fails, it is reported as for [`IoLoop::spawn_callback`], and the series goes on.
     ///
     /// Stopping the series, or dropping it, lets a future that is under way come to its end. If the
     /// series is started again meanwhile, its first call waits for that, too.

@@ -5,7 +5,9 @@ mod support;
 use futures::channel::oneshot;
 use ringloop::{CallbackKind, IoLoop, PeriodicCallback, time};
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use support::{Count, OnDrop, new_loop, turn, turn_until};
 
@@ -107,6 +109,27 @@ fn no_timeout_is_pending_while_a_call_is_under_way() {
     assert!(periodic.is_running());
     drop(release.take());
     turn_until(&io_loop, || calls.number() == 2);
+}
+
+#[test]
+fn the_next_call_is_scheduled_when_the_future_before_is_dropped() {
+    let io_loop = new_loop();
+    let pending: Rc<RefCell<Vec<usize>>> = Rc::default();
+    let log = pending.clone();
+    let callback = move || {
+        let log = log.clone();
+        let guard = OnDrop(move || {
+            log.borrow_mut().push(IoLoop::current().metrics().timeouts_pending);
+        });
+        poll_fn(move |_| {
+            let _ = &guard;
+            Poll::Ready(())
+        })
+    };
+    let periodic = PeriodicCallback::new_async(callback, PERIOD).unwrap();
+    periodic.start().unwrap();
+    turn_until(&io_loop, || pending.borrow().len() == 2);
+    assert_eq!((pending.take(), io_loop.metrics().timeouts_pending), (vec![0, 0], 1));
 }
 
 #[test]

@@ -57,6 +57,11 @@ impl<T> Drop for Output<T> {
     }
 }
 
+/// Drops a future in its place.
+pub(super) fn drop_future<F>(mut future: Pin<&mut Option<F>>) {
+    strays::catch(|| future.set(None));
+}
+
 pin_project! {
     /// A future, with what the loop knows about it.
     pub(crate) struct Body<F, M> {
@@ -70,8 +75,7 @@ pin_project! {
 
     impl<F, M> PinnedDrop for Body<F, M> {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            strays::catch(|| this.future.set(None));
+            drop_future(this.project().future);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! [`Outcome`]: whether what a task returns is a failure. And futures that end in a callback.
 
+use super::body::drop_future;
 use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
@@ -53,17 +54,19 @@ impl<T> Returns for fn() -> T {
 }
 
 pin_project! {
-    /// Calls a closure with what a future returns.
+    /// Calls a closure with what a future returns, in a task. By then the future is dropped, and what
+    /// it held is free.
     pub(crate) struct Map<F, C> {
+        // `None` once it is done.
         #[pin]
-        future: F,
+        future: Option<F>,
         callback: Option<C>,
     }
 }
 
 impl<F, C> Map<F, C> {
     pub(crate) fn new(future: F, callback: C) -> Map<F, C> {
-        Map { future, callback: Some(callback) }
+        Map { future: Some(future), callback: Some(callback) }
     }
 }
 
@@ -75,9 +78,13 @@ where
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let this = self.project();
-        let output = ready!(this.future.poll(context));
-        let callback = this.callback.take().expect("polled after it was ready");
+        let mut this = self.project();
+        let future = this.future.as_mut().as_pin_mut().expect(POLLED_AGAIN);
+        let output = ready!(future.poll(context));
+        drop_future(this.future);
+        let callback = this.callback.take().expect(POLLED_AGAIN);
         Poll::Ready(callback(output))
     }
 }
+
+const POLLED_AGAIN: &str = "polled after it was ready";
