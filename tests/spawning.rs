@@ -5,10 +5,11 @@ mod support;
 use futures::channel::oneshot;
 use ringloop::{CallbackKind, Cause, IoLoop};
 use std::cell::RefCell;
-use std::future::{pending, ready};
+use std::future::{pending, poll_fn, ready};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::thread;
 use support::{Count, OnDrop, Trace, new_loop, thread_id, turn, turn_until, wait_until_asleep};
 
@@ -139,6 +140,72 @@ fn add_future_calls_back_on_the_loop_whichever_thread_completes_the_future() {
     io_loop.start().unwrap();
     other.join().unwrap();
     assert_eq!(count.get(), 1);
+}
+
+#[test]
+fn add_future_drops_the_future_before_it_calls_back() {
+    let io_loop = new_loop();
+    let dropped = Count::new();
+    let guard = OnDrop(dropped.counter());
+    let seen = Count::new();
+    let mark = seen.clone();
+    let future = poll_fn(move |_| {
+        let _ = &guard;
+        Poll::Ready(())
+    });
+    io_loop.add_future(future, move |()| {
+        assert_eq!(dropped.get(), 1);
+        mark.hit();
+    });
+    turn(&io_loop);
+    assert_eq!(seen.get(), 1);
+}
+
+#[test]
+fn a_panic_of_a_finished_futures_destructor_does_not_keep_the_callback_from_being_called() {
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    let called = Count::new();
+    let mut mark = called.counter();
+    let guard = OnDrop(|| panic!("in a destructor"));
+    let future = poll_fn(move |_| {
+        let _ = &guard;
+        Poll::Ready(())
+    });
+    io_loop.add_future(future, move |()| mark());
+    let line = line!() - 1;
+    turn(&io_loop);
+    assert_eq!(called.get(), 1);
+    assert_eq!(reports.take(), [(Cause::Panic, line, "in a destructor".to_owned())]);
+}
+
+#[test]
+fn a_future_that_panics_is_reported_and_its_callback_dropped_uncalled() {
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    let dropped = Count::new();
+    let on_drop = OnDrop(dropped.counter());
+    let failing = async { panic!("on purpose") };
+    io_loop.add_future(failing, move |()| {
+        let _on_drop = &on_drop;
+        unreachable!();
+    });
+    let line = line!() - 4;
+    turn(&io_loop);
+    assert_eq!(dropped.get(), 1);
+    assert_eq!(reports.take(), [(Cause::Panic, line, "on purpose".to_owned())]);
+}
+
+#[test]
+fn a_callback_added_to_a_spawned_future_is_called_also_if_that_panics() {
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    let told = Trace::new();
+    let trace = told.clone();
+    io_loop.add_future(io_loop.spawn(async { panic!("on purpose") }), move |result| {
+        let Err(error) = result;
+        trace.push(error.to_string());
+    });
+    turn_until(&io_loop, || io_loop.metrics().tasks == 0);
+    assert_eq!(told.take(), ["the task panicked: on purpose"]);
+    assert!(reports.take().is_empty());
 }
 
 #[test]

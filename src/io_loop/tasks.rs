@@ -82,9 +82,13 @@ impl IoLoop {
     }
 
     /// Calls `callback` with the output of `future` when that is done: on the loop, and in a later
-    /// turn than this one, also if it is done already.
+    /// turn than this one, also if it is done already. The future is dropped by then, and what it
+    /// held is free.
     ///
-    /// If the loop is closed before, both are dropped.
+    /// If the loop is closed before, both are dropped. So is the callback if the future panics, which
+    /// the loop's [panic hook](crate::Builder::panic_hook) hears of. Where the callback has to be
+    /// called in either case, add the handle of a task: `add_future(io_loop.spawn(future), callback)`
+    /// gives it a `Result`, and a panic is the [`JoinError`](crate::JoinError) in that.
     ///
     /// ```
     /// use ringloop::IoLoop;
