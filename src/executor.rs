@@ -220,7 +220,8 @@ impl Shared {
     }
 }
 
-/// Drops what may panic in the destructors of what it captured.
+/// Drops what may panic in the destructors of what it captured. Nobody hears of that: the function of
+/// a loop's job is not among it, but is dropped, and reported, by the loop.
 fn drop_job(job: Job) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(job))).map_err(drop_payload);
 }

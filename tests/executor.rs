@@ -63,6 +63,13 @@ fn share(pool: &Arc<ThreadPool>) -> impl Executor + use<> {
     move |job: Job| pool.execute(job)
 }
 
+/// An executor that keeps its jobs, and the jobs.
+fn held_jobs() -> (Rc<RefCell<Vec<Job>>>, impl Executor) {
+    let held: Rc<RefCell<Vec<Job>>> = Rc::default();
+    let hold = held.clone();
+    (held, move |job: Job| hold.borrow_mut().push(job))
+}
+
 #[test]
 fn a_function_runs_on_another_thread_and_its_value_comes_back() {
     let io_loop = new_loop();
@@ -226,9 +233,8 @@ fn closing_the_loop_drops_functions_that_have_not_begun_and_waits_for_none_that_
 #[test]
 fn an_aborted_function_that_has_not_begun_never_runs() {
     let io_loop = new_loop();
-    let held: Rc<RefCell<Vec<Job>>> = Rc::default();
-    let hold = held.clone();
-    io_loop.set_default_executor(move |job: Job| hold.borrow_mut().push(job));
+    let (held, hold) = held_jobs();
+    io_loop.set_default_executor(hold);
     let dropped = Count::default();
     let on_drop = dropped.on_drop();
     let task = io_loop.run_in_executor(move || {
@@ -242,6 +248,82 @@ fn an_aborted_function_that_has_not_begun_never_runs() {
     let job = held.take().pop().unwrap();
     job();
     assert_eq!(dropped.get(), 1);
+}
+
+#[test]
+fn an_abort_is_effective_before_the_loops_next_turn() {
+    let io_loop = new_loop();
+    let (held, hold) = held_jobs();
+    io_loop.set_default_executor(hold);
+    let ran = Count::default();
+    let from = |abort: fn(ringloop::JoinHandle<()>)| {
+        let hit = ran.clone();
+        let task = io_loop.run_in_executor(move || hit.hit());
+        abort(task);
+        held.take().pop().unwrap()();
+    };
+    from(|task| task.abort());
+    from(|task| thread::spawn(move || task.abort()).join().unwrap());
+    assert_eq!(ran.get(), 0);
+    from(drop);
+    assert_eq!(ran.get(), 1);
+}
+
+#[test]
+fn a_function_that_is_not_wanted_any_more_is_dropped_by_the_loop_and_not_by_a_thread() {
+    let io_loop = new_loop();
+    let (held, hold) = held_jobs();
+    io_loop.set_default_executor(hold);
+    let dropped = Count::default();
+    let on_drop = dropped.on_drop();
+    let task = io_loop.run_in_executor(move || drop(on_drop));
+    task.abort();
+    assert_eq!(dropped.get(), 0);
+    turn(&io_loop);
+    assert_eq!((dropped.get(), held.borrow().len()), (1, 1));
+    let on_drop = dropped.on_drop();
+    drop(io_loop.run_in_executor(move || drop(on_drop)));
+    io_loop.close(false).unwrap();
+    assert_eq!((dropped.get(), held.borrow().len()), (2, 2));
+}
+
+#[test]
+fn a_panic_in_the_destructor_of_a_function_that_never_ran_is_reported() {
+    support::watchdog();
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let end_one = |end: fn(&IoLoop, ringloop::JoinHandle<()>)| {
+        let told = reports.clone();
+        let hook = move |report: &ringloop::PanicReport<'_>| {
+            told.borrow_mut().push((report.origin.kind, report.message().to_owned()));
+        };
+        let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+        io_loop.set_default_executor(ThreadPool::new(1));
+        let (begun, release) = (Count::default(), Arc::new(Barrier::new(2)));
+        let (begin, wait) = (begun.clone(), release.clone());
+        let _running = io_loop.run_in_executor(move || {
+            begin.hit();
+            wait.wait();
+        });
+        begun.wait_for(1);
+        let explosive = OnDrop(|| panic!("in a destructor"));
+        let waiting = io_loop.run_in_executor(move || drop(explosive));
+        end(&io_loop, waiting);
+        assert_eq!(io_loop.metrics().panics, 1);
+        release.wait();
+    };
+    end_one(|io_loop, _waiting| io_loop.close(false).unwrap());
+    end_one(|io_loop, waiting| {
+        waiting.abort();
+        turn(io_loop);
+    });
+    end_one(|io_loop, waiting| {
+        // The pool is dropped, and with it what is in line.
+        io_loop.set_default_executor(drop::<Job>);
+        let error = io_loop.run_sync(|| waiting, None).unwrap().unwrap_err();
+        assert!(error.is_closed());
+    });
+    let report = (CallbackKind::Task, "in a destructor".to_owned());
+    assert_eq!(reports.take(), [report.clone(), report.clone(), report]);
 }
 
 #[test]

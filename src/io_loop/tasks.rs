@@ -3,14 +3,16 @@
 use super::{IoLoop, Timeout, current};
 use crate::executor::Executor;
 use crate::task::body::Failure;
+use crate::task::function::{Function, TaskShare};
 use crate::task::join::JoinHandle;
 use crate::task::outcome::{Map, Outcome};
 use crate::task::run_sync::RunSyncError;
-use crate::task::{Source, loan};
+use crate::task::{AbortFlag, Source, loan};
 use futures_channel::oneshot;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl IoLoop {
@@ -167,9 +169,12 @@ impl IoLoop {
     /// [`set_default_executor`](Self::set_default_executor) has said otherwise.
     ///
     /// Its value comes back to the loop, as the output of a task. If it panics, that is what the
-    /// handle returns. If the task is [aborted](JoinHandle::abort), or the loop closed, before a
-    /// thread has begun with the function, it is dropped; if one has, the function runs to its end,
-    /// and its value is dropped.
+    /// handle returns.
+    ///
+    /// If the task is [aborted](JoinHandle::abort), or the loop closed, before a thread has begun with
+    /// the function, it never runs, and is dropped with the task: by the loop, on this thread. So is
+    /// one that the executor has dropped. If a thread has begun, the function runs to its end, and its
+    /// value is dropped there.
     ///
     /// ```
     /// use ringloop::IoLoop;
@@ -188,8 +193,12 @@ impl IoLoop {
     {
         let source = Source::of::<F>(Location::caller());
         let (sender, receiver) = oneshot::channel();
+        let (function, aborted) = (Function::new(f), AbortFlag::default());
+        let (own, flag) = (function.clone(), aborted.clone());
         let job = move || {
-            if !sender.is_canceled() {
+            if !flag.load(Ordering::Acquire)
+                && let Some(f) = own.take()
+            {
                 // A value that nobody waits for any more is dropped here.
                 drop(sender.send(catch_unwind(AssertUnwindSafe(f))));
             }
@@ -198,13 +207,13 @@ impl IoLoop {
             Some(executor) => executor.execute(Box::new(job)),
             None => drop(job),
         }
-        // Of the task's future: it goes when the job is done, or nobody waits for it any more.
-        let hold = self.core.clock.hold();
+        // Of the task's future: they go when the job is done, or nobody waits for it any more.
+        let held = (self.core.clock.hold(), TaskShare(function));
         let receiver = Map::new(receiver, |received| {
-            drop(hold);
+            drop(held);
             received
         });
-        self.core.spawn(source, receiver, |received| match received {
+        self.core.spawn_with(Some(aborted), source, receiver, |received| match received {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(payload)) => Err(Failure::Panicked(payload)),
             Err(oneshot::Canceled) => Err(Failure::Dropped),

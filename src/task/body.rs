@@ -49,11 +49,18 @@ impl<T> Output<T> {
 impl<T> Drop for Output<T> {
     fn drop(&mut self) {
         match self.0.take() {
-            Some(Ok(value)) if std::mem::needs_drop::<T>() => strays::catch(|| drop(value)),
+            Some(Ok(value)) => drop_user_value(value),
             Some(Err(Failure::Panicked(payload))) => strays::leave(Caught::panic(payload), true),
             Some(Err(Failure::Failed(text))) => strays::leave(Caught::error(text), false),
-            Some(Ok(_) | Err(Failure::Ended(_) | Failure::Dropped)) | None => {}
+            Some(Err(Failure::Ended(_) | Failure::Dropped)) | None => {}
         }
+    }
+}
+
+/// Drops what may panic in its destructor.
+pub(super) fn drop_user_value<T>(value: T) {
+    if std::mem::needs_drop::<T>() {
+        strays::catch(|| drop(value));
     }
 }
 

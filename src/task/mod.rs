@@ -11,6 +11,7 @@
 //! * [`messages`]: what handles tell their loop.
 //! * [`relay`]: the waker of whoever awaits a task elsewhere, as the cell may have it.
 //! * [`strays`]: panics and errors that nobody has asked to be told of.
+//! * [`function`]: what an executor runs for a task.
 //! * [`loan`]: a future on the stack, polled by a task.
 //!
 //! # Threads
@@ -23,6 +24,7 @@
 
 pub(crate) mod body;
 pub(crate) mod ending;
+pub(crate) mod function;
 pub(crate) mod join;
 pub(crate) mod loan;
 mod messages;
@@ -45,6 +47,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A task that has something to do. To be run, or dropped, on its loop's thread only.
 pub(crate) type Runnable = async_task::Runnable<Meta>;
 
+/// Set when a task is aborted, for others who work for it.
+pub(crate) type AbortFlag = Arc<AtomicBool>;
+
 /// What can be known of a task from any thread.
 pub(crate) struct Meta {
     pub(crate) shared: Arc<Shared>,
@@ -56,13 +61,19 @@ pub(crate) struct Meta {
     /// alone.
     awaited_here: AtomicBool,
     awaited_elsewhere: AtomicBool,
+    abort_flag: Option<AbortFlag>,
     pub(crate) source: Source,
 }
 
 impl Meta {
-    pub(crate) fn new(shared: Arc<Shared>, key: usize, source: Source) -> Meta {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        key: usize,
+        source: Source,
+        abort_flag: Option<AbortFlag>,
+    ) -> Meta {
         let [aborted, awaited_here, awaited_elsewhere] = [const { AtomicBool::new(false) }; 3];
-        Meta { shared, key, aborted, awaited_here, awaited_elsewhere, source }
+        Meta { shared, key, aborted, awaited_here, awaited_elsewhere, abort_flag, source }
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
@@ -71,6 +82,10 @@ impl Meta {
 
     pub(crate) fn set_aborted(&self) {
         self.aborted.store(true, Ordering::Release);
+        // After that: whoever sees this one may wake the task, which has to see the other.
+        if let Some(flag) = &self.abort_flag {
+            flag.store(true, Ordering::Release);
+        }
     }
 }
 

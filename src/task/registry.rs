@@ -3,7 +3,7 @@
 use super::body::{Body, End, Failure};
 use super::join::JoinHandle;
 use super::strays::{self, Stray};
-use super::{Meta, Runnable, Source, schedule};
+use super::{AbortFlag, Meta, Runnable, Source, schedule};
 use crate::handle::Shared;
 use crate::report::Caught;
 use crate::spare;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 /// The key of a task that is not registered.
-const NOWHERE: usize = usize::MAX;
+const NOWHERE: u32 = u32::MAX;
 
 #[derive(Default)]
 pub(crate) struct Tasks {
@@ -86,13 +86,14 @@ impl Tasks {
         caught
     }
 
-    /// Makes a task, which the caller schedules.
+    /// Makes a task, which the caller schedules. `abort_flag` is set when it is aborted.
     pub(crate) fn spawn<F, T, M>(
         self: &Rc<Self>,
         shared: &Arc<Shared>,
         source: Source,
         future: F,
         finish: M,
+        abort_flag: Option<AbortFlag>,
     ) -> (Runnable, JoinHandle<T>)
     where
         F: Future + 'static,
@@ -101,7 +102,8 @@ impl Tasks {
     {
         let mut places = self.places.borrow_mut();
         let vacant = places.vacant_entry();
-        let made = self.allocate(shared, source, vacant.key(), future, finish);
+        let key = u32::try_from(vacant.key()).expect("fewer than 2^32 tasks");
+        let made = self.allocate(shared, source, key, future, finish, abort_flag);
         vacant.insert(Place { standing: Standing::New, joiner: None });
         made
     }
@@ -119,7 +121,7 @@ impl Tasks {
         T: 'static,
         M: Fn(F::Output) -> Result<T, Failure> + 'static,
     {
-        self.allocate(shared, source, NOWHERE, future, finish)
+        self.allocate(shared, source, NOWHERE, future, finish, None)
     }
 
     #[inline]
@@ -127,16 +129,17 @@ impl Tasks {
         self: &Rc<Self>,
         shared: &Arc<Shared>,
         source: Source,
-        key: usize,
+        key: u32,
         future: F,
         finish: M,
+        abort_flag: Option<AbortFlag>,
     ) -> (Runnable, JoinHandle<T>)
     where
         F: Future + 'static,
         T: 'static,
         M: Fn(F::Output) -> Result<T, Failure> + 'static,
     {
-        let meta = Meta::new(shared.clone(), key, source);
+        let meta = Meta::new(shared.clone(), key as usize, source, abort_flag);
         let entry = Entry { tasks: self.clone(), key, is_new: true };
         let body = Body::new(future, finish, entry);
         let builder = async_task::Builder::new().metadata(meta);
@@ -219,7 +222,8 @@ impl Tasks {
 /// A task's place among those of its loop.
 pub(crate) struct Entry {
     tasks: Rc<Tasks>,
-    key: usize,
+    // Each task has one of these: it leaves the half of a word to the next.
+    key: u32,
     /// It has not been pending yet.
     is_new: bool,
 }
@@ -242,7 +246,7 @@ impl Entry {
     #[inline(never)]
     fn settle(&mut self, waker: &Waker) {
         self.is_new = false;
-        if let Some(place) = self.tasks.places.borrow_mut().get_mut(self.key) {
+        if let Some(place) = self.tasks.places.borrow_mut().get_mut(self.key as usize) {
             let polled = Standing::Polled(waker.clone());
             if let Standing::NewAndWoken = std::mem::replace(&mut place.standing, polled) {
                 waker.wake_by_ref();
@@ -257,9 +261,10 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if let Some(joiner) = self.tasks.finish(self.key) {
+        let key = self.key as usize;
+        if let Some(joiner) = self.tasks.finish(key) {
             strays::catch(|| joiner.wake());
-            self.tasks.places.borrow_mut().remove(self.key);
+            self.tasks.places.borrow_mut().remove(key);
         }
     }
 }

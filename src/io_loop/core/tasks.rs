@@ -8,7 +8,7 @@ use crate::task::body::{End, Failure};
 use crate::task::ending::Ending;
 use crate::task::join::JoinHandle;
 use crate::task::strays::Mark;
-use crate::task::{Runnable, Source};
+use crate::task::{AbortFlag, Runnable, Source};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,14 +17,32 @@ use std::rc::Rc;
 impl Core {
     /// Makes a task, and queues its first poll. On a loop that is closed, or the parent's, the task
     /// ends here and now.
+    #[inline]
     pub(crate) fn spawn<F, T, M>(&self, source: Source, future: F, finish: M) -> JoinHandle<T>
     where
         F: Future + 'static,
         T: 'static,
         M: Fn(F::Output) -> Result<T, Failure> + 'static,
     {
+        self.spawn_with(None, source, future, finish)
+    }
+
+    /// As [`spawn`](Self::spawn), with a flag that is set when the task is aborted.
+    pub(crate) fn spawn_with<F, T, M>(
+        &self,
+        abort_flag: Option<AbortFlag>,
+        source: Source,
+        future: F,
+        finish: M,
+    ) -> JoinHandle<T>
+    where
+        F: Future + 'static,
+        T: 'static,
+        M: Fn(F::Output) -> Result<T, Failure> + 'static,
+    {
         if self.is_usable() {
-            let (runnable, handle) = self.tasks.spawn(&self.shared, source, future, finish);
+            let (runnable, handle) =
+                self.tasks.spawn(&self.shared, source, future, finish, abort_flag);
             self.callbacks.push(runnable);
             handle
         } else {
@@ -239,7 +257,7 @@ mod tests {
         let core = io_loop.core();
         let source = Source::of::<()>(Location::caller());
         // As a waker has it when it has marked the task as scheduled.
-        let (runnable, _handle) = core.tasks.spawn(&core.shared, source, late, Ok);
+        let (runnable, _handle) = core.tasks.spawn(&core.shared, source, late, Ok, None);
         let shared = core.shared.clone();
         let waker = thread::spawn(move || {
             begun.recv().unwrap();
