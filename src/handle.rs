@@ -5,6 +5,8 @@ use crate::fork::ForkGuard;
 use crate::io_loop::Core;
 use crate::posts::Posts;
 use crate::report::{CallbackKind, Origin};
+use crate::task::body::Failure;
+use crate::task::outcome::Outcome;
 use crate::task::{Runnable, Source};
 use crate::wake::Alarm;
 use std::fmt;
@@ -148,7 +150,7 @@ impl LoopHandle {
     /// [`Send`], and the future not.
     ///
     /// What the future returns is dropped, also an error; a panic is reported. To have errors
-    /// reported, too, call [`spawn_callback`](crate::IoLoop::spawn_callback) in a posted callback.
+    /// reported, too, use [`spawn_callback`](Self::spawn_callback).
     ///
     /// Returns false if the loop is closed, gone, or the parent process's; `f` is dropped, here and
     /// now.
@@ -176,7 +178,47 @@ impl LoopHandle {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future + 'static,
     {
-        self.shared.post(Posted::Callback(Box::new(SpawnThere { f, site: Location::caller() })))
+        self.spawn_there(f, Ok, Location::caller())
+    }
+
+    /// As [`spawn`](Self::spawn), for a future that may fail: if it does, with a panic or a `Result`
+    /// that is an error (see [`Outcome`]), the loop's [panic hook](crate::Builder::panic_hook) hears
+    /// of it.
+    ///
+    /// ```
+    /// use ringloop::IoLoop;
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// let handle = io_loop.handle();
+    /// let worker = std::thread::spawn(move || {
+    ///     handle.spawn_callback(|| async {
+    ///         IoLoop::current().stop();
+    ///         "forty-two".parse::<i32>() // reported on standard error
+    ///     })
+    /// });
+    /// io_loop.start()?;
+    /// assert!(worker.join().unwrap());
+    /// assert_eq!(io_loop.metrics().task_errors, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_callback<F, Fut>(&self, f: F) -> bool
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        Fut::Output: Outcome,
+    {
+        self.spawn_there(f, Failure::of_outcome, Location::caller())
+    }
+
+    fn spawn_there<F, Fut, T, M>(&self, f: F, finish: M, site: &'static Location<'static>) -> bool
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future + 'static,
+        T: 'static,
+        M: Fn(Fut::Output) -> Result<T, Failure> + Send + 'static,
+    {
+        self.shared.post(Posted::Callback(Box::new(SpawnThere { f, finish, site })))
     }
 
     /// Stops the loop as [`IoLoop::stop`](crate::IoLoop::stop) does, waking it if it sleeps.
@@ -204,19 +246,22 @@ impl fmt::Debug for LoopHandle {
 }
 
 /// Makes a task on the loop's thread.
-struct SpawnThere<F> {
+struct SpawnThere<F, M> {
     f: F,
+    finish: M,
     site: &'static Location<'static>,
 }
 
-impl<F, Fut> Callback for SpawnThere<F>
+impl<F, Fut, T, M> Callback for SpawnThere<F, M>
 where
     F: FnOnce() -> Fut,
     Fut: Future + 'static,
+    T: 'static,
+    M: Fn(Fut::Output) -> Result<T, Failure> + 'static,
 {
     fn run(self: Box<Self>, kind: CallbackKind, core: &Core) {
-        let SpawnThere { f, site } = *self;
-        let spawn = || drop(core.spawn(Source::of::<Fut>(site), f(), Ok));
+        let SpawnThere { f, finish, site } = *self;
+        let spawn = || drop(core.spawn(Source::of::<Fut>(site), f(), finish));
         core.watch.run(|| Origin::of::<F>(kind, site), spawn);
     }
 

@@ -271,6 +271,29 @@ fn a_handle_of_a_loop_that_is_gone_drops_what_it_is_to_spawn() {
     });
     assert!(!handle.spawn(move || async move { drop(on_drop) }));
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    assert!(!handle.spawn_callback(|| async {}));
+}
+
+#[test]
+fn failures_of_a_callback_spawned_from_another_thread_are_reported_with_their_origin() {
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    let handle = io_loop.handle();
+    let line = line!() + 2;
+    let post = move || {
+        assert!(handle.spawn_callback(|| async { Err::<(), _>("no luck") }));
+        assert!(handle.spawn_callback(|| async { assert_eq!(1, 2, "on purpose") }));
+        assert!(handle.spawn_callback(|| ready(Ok::<_, String>(5))));
+        // Errors of this are nobody's.
+        assert!(handle.spawn(|| ready(Err::<(), _>("unheard"))));
+    };
+    thread::spawn(post).join().unwrap();
+    // The functions, and then the futures.
+    (0..2).for_each(|_| turn(&io_loop));
+    let told = reports.take();
+    assert_eq!(told[0], (Cause::Error, line, "no luck".to_owned()));
+    assert_eq!((told[1].0, told[1].1), (Cause::Panic, line + 1));
+    let metrics = io_loop.metrics();
+    assert_eq!((told.len(), metrics.task_errors, metrics.panics, metrics.tasks), (2, 1, 1, 0));
 }
 
 #[test]
