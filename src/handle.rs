@@ -111,6 +111,14 @@ impl Shared {
 /// Made by [`IoLoop::handle`](crate::IoLoop::handle), cheap to clone, and valid for ever: what is
 /// asked of a loop that is closed or gone, or that was made before a `fork`, is quietly not done.
 ///
+/// # Accepted, and run
+///
+/// The methods that post something return true if the loop has accepted it, which is not to say that
+/// it will run: a loop that is closed before it gets there drops it, on its own thread. Also while
+/// it ends its tasks, as the first thing when it is closed, it accepts what it is sure to drop, from
+/// their destructors, too. If they return false, what was posted is dropped already, on the thread
+/// that posted it.
+///
 /// ```
 /// use ringloop::IoLoop;
 ///
@@ -137,8 +145,8 @@ impl LoopHandle {
     /// Callbacks posted by one thread run in the order posted. A sleeping loop is woken by one system
     /// call, however many posts come before it is awake; an awake loop costs none.
     ///
-    /// Returns false if the loop is closed or gone, or the parent's of this process; the callback is
-    /// dropped, here and now.
+    /// Returns true if the loop has [accepted](Self#accepted-and-run) it. False if the loop is closed or
+    /// gone, or the parent's of this process; the callback is dropped, here and now.
     #[track_caller]
     pub fn add_callback(&self, callback: impl FnOnce() + Send + 'static) -> bool {
         let callback = Deferred::boxed(callback, Location::caller());
@@ -152,8 +160,8 @@ impl LoopHandle {
     /// What the future returns is dropped, also an error; a panic is reported. To have errors
     /// reported, too, use [`spawn_callback`](Self::spawn_callback).
     ///
-    /// Returns false if the loop is closed, gone, or the parent process's; `f` is dropped, here and
-    /// now.
+    /// Returns true if the loop has [accepted](Self#accepted-and-run) `f`. False if the loop is closed,
+    /// gone, or the parent process's; `f` is dropped, here and now.
     ///
     /// ```
     /// use ringloop::IoLoop;

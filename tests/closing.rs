@@ -347,6 +347,31 @@ fn post_many(handle: &LoopHandle, dropped: &Arc<AtomicUsize>, started: mpsc::Sen
 }
 
 #[test]
+fn what_a_task_that_is_ended_by_close_posts_is_accepted_and_dropped_by_it() {
+    let io_loop = new_loop();
+    let handle = io_loop.handle();
+    let (accepted, dropped) = (Rc::new(Cell::new(None)), Arc::new(AtomicUsize::new(0)));
+    let (told, count) = (accepted.clone(), dropped.clone());
+    let on_drop = move || {
+        let count = count.clone();
+        OnDrop(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
+    };
+    let last_words = OnDrop(move || {
+        let (callback, function) = (on_drop(), on_drop());
+        let posted = handle.add_callback(move || drop(callback));
+        let spawned = handle.spawn(move || async move { drop(function) });
+        told.set(Some((posted, spawned)));
+    });
+    drop(io_loop.spawn(async move { drop(last_words) }));
+    io_loop.close(false).unwrap();
+    assert_eq!((accepted.get(), dropped.load(Ordering::Relaxed)), (Some((true, true)), 2));
+    let handle = io_loop.handle();
+    assert!(!handle.add_callback(|| ()) && !handle.spawn(|| async {}));
+}
+
+#[test]
 fn posts_that_race_with_close_are_dropped_or_run_but_never_lost() {
     let mut all_taken = 0;
     for wait_for in (0..1000).step_by(50) {
