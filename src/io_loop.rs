@@ -152,6 +152,10 @@ impl IoLoop {
     /// `None` waits until something happens, `Duration::ZERO` not at all. It may end early with
     /// nothing done: many timeouts close together are sorted out shortly before they are due.
     ///
+    /// With [`Builder::virtual_time`], `timeout` is of that clock, and while a function of
+    /// [`run_in_executor`](Self::run_in_executor) is under way, which holds the clock still, the turn
+    /// waits for it for as long as it really takes.
+    ///
     /// # Errors
     ///
     /// As for [`start`](Self::start).

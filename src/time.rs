@@ -111,6 +111,8 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> WithTimeout<F::I
 /// that comes after the tick before, and it is the next one from then on: what was due until then,
 /// or just then, is skipped.
 ///
+/// A period of more than 2<sup>64</sup> nanoseconds (584 years) is one of so many.
+///
 /// # Panics
 ///
 /// If the period is zero.
@@ -352,7 +354,7 @@ impl Interval {
         self.previous = Now::get();
     }
 
-    /// The time between ticks.
+    /// The time between ticks: what was asked for, up to 584 years.
     pub fn period(&self) -> Duration {
         Duration::from_nanos(self.period)
     }

@@ -388,6 +388,14 @@ fn an_interval_that_is_reset_starts_again() {
 }
 
 #[test]
+fn a_period_beyond_the_range_of_nanoseconds_is_the_longest_there_is() {
+    let io_loop = new_loop();
+    let mut interval = time::interval(Duration::MAX);
+    assert_eq!(interval.period(), Duration::from_nanos(u64::MAX));
+    assert!(io_loop.run_sync(|| time::timeout(SHORT, interval.tick()), None).unwrap().is_err());
+}
+
+#[test]
 fn an_interval_of_nothing_is_refused() {
     support::watchdog();
     let message = message_of(|| drop(time::interval(Duration::ZERO)));

@@ -285,6 +285,24 @@ fn a_function_on_the_executor_holds_the_time_still() {
 }
 
 #[test]
+fn a_turn_waits_for_a_function_on_the_executor_beyond_its_limit() {
+    let io_loop = virtual_loop();
+    let began = io_loop.time();
+    let (release, released) = mpsc::channel();
+    let function = io_loop.run_in_executor(move || released.recv().unwrap());
+    let loop_thread = thread_id();
+    let releaser = thread::spawn(move || {
+        wait_until_asleep(loop_thread);
+        release.send(()).unwrap();
+    });
+    io_loop.turn(Some(MS)).unwrap();
+    assert_eq!(io_loop.time(), began);
+    turn(&io_loop);
+    assert!(function.is_finished());
+    releaser.join().unwrap();
+}
+
+#[test]
 fn what_is_due_runs_although_a_function_is_on_the_executor() {
     let io_loop = virtual_loop();
     let (release, released) = mpsc::channel();

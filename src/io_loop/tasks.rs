@@ -122,6 +122,10 @@ impl IoLoop {
     /// future. The loop runs as with [`start`](Self::start), and everything else on it, too. When
     /// the future is done, the loop finishes its callbacks and timeouts of the turn, and stops.
     ///
+    /// `timeout` is by the loop's clock. With [`Builder::virtual_time`](crate::Builder::virtual_time), a
+    /// function of [`run_in_executor`](Self::run_in_executor) that is under way holds that still, and
+    /// the loop waits for it for as long as it really takes, whatever `timeout` says.
+    ///
     /// # Errors
     ///
     /// [`RunSyncError::TimedOut`] if it is not done within `timeout`, and
