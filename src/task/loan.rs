@@ -59,6 +59,8 @@ where
     let take_back = TakeBack(&slot);
     let result = borrower(Loan(slot.clone()));
     drop(take_back);
+    // Here, and not by the way out, where the compiler leaks the result if the destructor panics.
+    future.set(None);
     result
 }
 
@@ -82,6 +84,149 @@ impl Drop for Loan {
         if let Some(mut pointer) = self.0.take() {
             // SAFETY: as above.
             unsafe { Pin::new_unchecked(pointer.as_mut()) }.end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::future::poll_fn;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::Waker;
+
+    fn poll(loan: &mut Loan) -> Poll<()> {
+        Pin::new(loan).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Counts its drops.
+    struct Guard<'a>(&'a Cell<usize>);
+
+    impl Drop for Guard<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    /// Adds its steps to `steps`, across which it borrows from itself and from the caller.
+    async fn count_to_three(steps: &RefCell<Vec<usize>>, _guard: Guard<'_>) {
+        let numbers = [1, 2, 3];
+        for number in &numbers {
+            steps.borrow_mut().push(*number);
+            let mut pending = true;
+            poll_fn(|_| if std::mem::take(&mut pending) { Poll::Pending } else { Poll::Ready(()) })
+                .await;
+        }
+    }
+
+    #[test]
+    fn a_future_on_the_stack_is_polled_to_its_end_and_dropped_with_its_loan() {
+        let (steps, drops) = (RefCell::default(), Cell::new(0));
+        lend(count_to_three(&steps, Guard(&drops)), |mut loan| {
+            for count in 1..=3 {
+                assert!(poll(&mut loan).is_pending());
+                assert_eq!(steps.borrow().len(), count);
+            }
+            assert!(poll(&mut loan).is_ready());
+            drop(loan);
+            assert_eq!(drops.get(), 1);
+        });
+        assert_eq!((steps.take(), drops.get()), (vec![1, 2, 3], 1));
+    }
+
+    #[test]
+    fn a_loan_that_is_dropped_first_drops_the_future_before_its_time() {
+        for polls in 0..3 {
+            let (steps, drops) = (RefCell::default(), Cell::new(0));
+            lend(count_to_three(&steps, Guard(&drops)), |mut loan| {
+                (0..polls).for_each(|_| assert!(poll(&mut loan).is_pending()));
+                drop(loan);
+                assert_eq!(drops.get(), 1);
+            });
+            assert_eq!((steps.take().len(), drops.get()), (polls, 1));
+        }
+    }
+
+    #[test]
+    fn a_loan_that_is_kept_for_longer_finds_nothing() {
+        for polls in 0..3 {
+            let (steps, drops) = (RefCell::default(), Cell::new(0));
+            let mut kept = lend(count_to_three(&steps, Guard(&drops)), |mut loan| {
+                (0..polls).for_each(|_| assert!(poll(&mut loan).is_pending()));
+                loan
+            });
+            assert_eq!(drops.get(), 1);
+            assert!(poll(&mut kept).is_ready());
+            drop(kept);
+            assert_eq!((steps.take().len(), drops.get()), (polls, 1));
+        }
+    }
+
+    #[test]
+    fn a_future_that_panics_is_not_polled_again_and_dropped_in_the_end() {
+        let (polls, drops) = (Cell::new(0), Cell::new(0));
+        let guard = Guard(&drops);
+        let panicking = poll_fn(|_| {
+            let _ = &guard;
+            polls.set(polls.get() + 1);
+            panic!("on purpose")
+        });
+        let mut kept = lend(panicking, |mut loan| {
+            assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut loan))).is_err());
+            assert!(poll(&mut loan).is_ready());
+            loan
+        });
+        assert!(poll(&mut kept).is_ready());
+        drop(kept);
+        drop(guard);
+        assert_eq!((polls.get(), drops.get()), (1, 1));
+    }
+
+    #[test]
+    fn a_borrower_that_panics_leaves_a_loan_of_nothing_behind() {
+        let (steps, drops) = (RefCell::default(), Cell::new(0));
+        let kept = RefCell::new(None);
+        let borrow = || {
+            lend(count_to_three(&steps, Guard(&drops)), |mut loan| {
+                assert!(poll(&mut loan).is_pending());
+                kept.replace(Some(loan));
+                panic!("on purpose")
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(borrow)).is_err());
+        assert_eq!(drops.get(), 1);
+        let mut kept = kept.take().unwrap();
+        assert!(poll(&mut kept).is_ready());
+        drop(kept);
+        assert_eq!((steps.take().len(), drops.get()), (1, 1));
+    }
+
+    #[test]
+    fn a_destructor_that_panics_runs_once_whoever_drops_the_future() {
+        struct Explosive<'a>(#[expect(dead_code, reason = "it counts")] Guard<'a>);
+
+        impl Drop for Explosive<'_> {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+
+        for keep in [false, true] {
+            let drops = Cell::new(0);
+            let explosive = Explosive(Guard(&drops));
+            let future = async move {
+                let _explosive = explosive;
+                std::future::pending().await
+            };
+            let borrow = || {
+                lend(future, |mut loan| {
+                    assert!(poll(&mut loan).is_pending());
+                    keep.then_some(loan)
+                })
+            };
+            assert!(catch_unwind(AssertUnwindSafe(borrow)).is_err());
+            assert_eq!(drops.get(), 1);
         }
     }
 }
