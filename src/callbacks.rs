@@ -132,3 +132,74 @@ impl CallbackQueue {
 fn push_to_full(queue: &mut VecDeque<Queued>, next: impl Into<Queued>) {
     queue.push_back(next.into());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    /// Writes its number down when it is dropped.
+    struct Numbered(u32, Rc<RefCell<Vec<u32>>>);
+
+    impl Callback for Numbered {
+        fn run(self: Box<Self>, _kind: CallbackKind, _core: &Core) {
+            unreachable!("there is no loop here")
+        }
+
+        fn origin(&self, kind: CallbackKind) -> Origin {
+            Origin::of::<Numbered>(kind, Location::caller())
+        }
+    }
+
+    impl Drop for Numbered {
+        fn drop(&mut self) {
+            self.1.borrow_mut().push(self.0);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_first_in_first_out_beyond_its_room() {
+        let (queue, log) = (CallbackQueue::default(), Rc::default());
+        let numbered =
+            |number| -> Box<dyn Callback> { Box::new(Numbered(number, Rc::clone(&log))) };
+        let mut next = 0;
+        for _ in 0..20 {
+            (0..7).for_each(|more| queue.push(numbered(next + more)));
+            next += 7;
+            (0..3).for_each(|_| drop(queue.pop()));
+        }
+        queue.extend((next..next + 10).map(|number| Queued::from(numbered(number))));
+        assert_eq!(queue.len(), 20 * 4 + 10);
+        drop(queue.take());
+        assert!(queue.is_empty() && queue.pop().is_none());
+        assert!(log.take().into_iter().eq(0..next + 10));
+    }
+
+    #[test]
+    fn what_is_dropped_by_a_queue_may_add_to_it() {
+        struct Again(Rc<CallbackQueue>);
+
+        impl Callback for Again {
+            fn run(self: Box<Self>, _kind: CallbackKind, _core: &Core) {
+                unreachable!("there is no loop here")
+            }
+
+            fn origin(&self, kind: CallbackKind) -> Origin {
+                Origin::of::<Again>(kind, Location::caller())
+            }
+        }
+
+        impl Drop for Again {
+            fn drop(&mut self) {
+                let more: Box<dyn Callback> = Box::new(Numbered(1, Rc::default()));
+                self.0.push(more);
+            }
+        }
+
+        let queue = Rc::new(CallbackQueue::default());
+        let again: Box<dyn Callback> = Box::new(Again(queue.clone()));
+        queue.push(again);
+        drop(queue.take());
+        assert_eq!(queue.len(), 1);
+    }
+}

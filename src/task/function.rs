@@ -34,3 +34,67 @@ impl<F> Drop for TaskShare<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::strays::Mark;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_first_to_ask_has_the_function_and_no_other() {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let counted = Counted(drops.clone());
+        let function = Function::new(move || drop(counted));
+        let task = TaskShare(function.clone());
+        let taken = function.take().unwrap();
+        assert!(function.take().is_none());
+        drop(task);
+        assert_eq!(drops.load(Ordering::Relaxed), 0);
+        taken();
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_task_and_a_thread_that_meet_take_it_once() {
+        for _ in 0..if cfg!(miri) { 5 } else { 200 } {
+            let (drops, runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let (counted, count) = (Counted(drops.clone()), runs.clone());
+            let function = Function::new(move || {
+                let _counted = &counted;
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            let task = TaskShare(function.clone());
+            let job = thread::spawn(move || function.take().map(|function| function()).is_some());
+            drop(task);
+            let has_run = job.join().unwrap();
+            assert_eq!(runs.load(Ordering::Relaxed), usize::from(has_run));
+            assert_eq!(drops.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_destructor_is_left_to_the_loop() {
+        struct Explosive;
+
+        impl Drop for Explosive {
+            fn drop(&mut self) {
+                panic!("on purpose");
+            }
+        }
+
+        let mark = Mark::now();
+        let explosive = Explosive;
+        drop(TaskShare(Function::new(move || drop(explosive))));
+        assert_eq!(mark.take_strays().len(), 1);
+    }
+}

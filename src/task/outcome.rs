@@ -88,3 +88,50 @@ where
 }
 
 const POLLED_AGAIN: &str = "polled after it was ready";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::strays::Mark;
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    struct OnDrop<F: Fn()>(F);
+
+    impl<F: Fn()> Drop for OnDrop<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+
+    /// Pending once, and then ready; `on_drop` is called when it is dropped.
+    fn twice(on_drop: impl Fn()) -> impl Future<Output = i32> {
+        let (mut polled, guard) = (false, OnDrop(on_drop));
+        poll_fn(move |_| {
+            let _guard = &guard;
+            if std::mem::replace(&mut polled, true) { Poll::Ready(5) } else { Poll::Pending }
+        })
+    }
+
+    #[test]
+    fn a_future_is_dropped_before_the_closure_has_its_output() {
+        let dropped = Cell::new(false);
+        let mut map = pin!(Map::new(twice(|| dropped.set(true)), |output| (output, dropped.get())));
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(map.as_mut().poll(&mut context), Poll::Pending);
+        assert!(!dropped.get());
+        assert_eq!(map.poll(&mut context), Poll::Ready((5, true)));
+    }
+
+    #[test]
+    fn a_destructor_that_panics_does_not_cost_the_closure_its_call() {
+        let mark = Mark::now();
+        let mut map = pin!(Map::new(twice(|| panic!("on purpose")), |output| output));
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(map.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(map.poll(&mut context), Poll::Ready(5));
+        assert_eq!(mark.take_strays().len(), 1);
+    }
+}

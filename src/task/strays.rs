@@ -68,3 +68,70 @@ impl Mark {
         STRAYS.try_with(|strays| strays.borrow_mut().split_off(self.0)).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leave_text(text: &str) {
+        leave(Caught::error(text.to_owned()), false);
+    }
+
+    fn texts(strays: Vec<Stray>) -> Vec<String> {
+        let text = |stray: Stray| *stray.caught.payload.downcast::<String>().unwrap();
+        strays.into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_mark_takes_what_was_left_since_once_and_in_its_order() {
+        let mark = Mark::now();
+        assert!(!mark.has_strays() && mark.take_strays().is_empty());
+        ["first", "second"].into_iter().for_each(leave_text);
+        assert!(mark.has_strays());
+        assert_eq!(texts(mark.take_strays()), ["first", "second"]);
+        assert!(!mark.has_strays() && mark.take_strays().is_empty());
+    }
+
+    #[test]
+    fn a_later_mark_leaves_what_was_there_to_the_earlier() {
+        let outer = Mark::now();
+        leave_text("outer");
+        let inner = Mark::now();
+        assert!(!inner.has_strays());
+        leave_text("inner");
+        assert_eq!(texts(inner.take_strays()), ["inner"]);
+        assert_eq!(texts(outer.take_strays()), ["outer"]);
+    }
+
+    #[test]
+    fn each_thread_has_its_own() {
+        let mark = Mark::now();
+        std::thread::spawn(|| leave_text("elsewhere")).join().unwrap();
+        assert!(!mark.has_strays());
+    }
+
+    #[test]
+    fn what_is_left_when_the_thread_ends_is_dropped() {
+        struct AtEnd(std::sync::Arc<()>);
+
+        impl Drop for AtEnd {
+            fn drop(&mut self) {
+                leave(Caught::panic(Box::new(self.0.clone())), false);
+            }
+        }
+
+        thread_local! {
+            static AT_END: Cell<Option<AtEnd>> = const { Cell::new(None) };
+        }
+
+        let payload = std::sync::Arc::new(());
+        let own = payload.clone();
+        let thread = std::thread::spawn(move || {
+            AT_END.set(Some(AtEnd(own)));
+            // Registered after it, and so gone before.
+            leave_text("");
+        });
+        thread.join().unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&payload), 1);
+    }
+}
