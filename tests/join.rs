@@ -1,6 +1,7 @@
 //! Joining tasks: what a handle gives, and when.
 
 mod support;
+mod waker_support;
 
 use futures::FutureExt;
 use futures::future::join_all;
@@ -11,10 +12,10 @@ use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use support::{Count, OnDrop, new_loop, thread_id, turn, turn_until, wait_until_asleep};
+use waker_support::{Alarm, panics_when_woken};
 
 /// Runs the loop until the task is over.
 fn join<T>(io_loop: &IoLoop, task: JoinHandle<T>) -> Result<T, JoinError> {
@@ -163,27 +164,6 @@ fn a_handle_may_be_awaited_on_another_thread() {
     assert_eq!(other.join().unwrap(), 7);
 }
 
-/// A waker that counts, and the one that made it.
-#[derive(Default)]
-struct Alarm(AtomicUsize);
-
-impl Alarm {
-    fn new() -> (Arc<Alarm>, Waker) {
-        let alarm = Arc::new(Alarm::default());
-        (alarm.clone(), alarm.into())
-    }
-
-    fn rings(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 fn poll_with<T>(waker: &Waker, task: &mut JoinHandle<T>) -> Poll<Result<T, JoinError>> {
     task.poll_unpin(&mut Context::from_waker(waker))
 }
@@ -312,14 +292,6 @@ fn a_handle_dropped_on_another_thread_keeps_no_later_task_from_telling_who_await
 
 #[test]
 fn a_panic_of_the_waker_of_whoever_joins_is_reported_and_the_task_ends() {
-    struct Broken;
-
-    impl Wake for Broken {
-        fn wake(self: Arc<Self>) {
-            panic!("a broken waker");
-        }
-    }
-
     support::watchdog();
     let reports: Rc<RefCell<Vec<String>>> = Rc::default();
     let told = reports.clone();
@@ -328,9 +300,9 @@ fn a_panic_of_the_waker_of_whoever_joins_is_reported_and_the_task_ends() {
     };
     let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
     let mut task = io_loop.spawn(ready(1));
-    assert!(poll_with(&Arc::new(Broken).into(), &mut task).is_pending());
+    assert!(poll_with(&panics_when_woken(), &mut task).is_pending());
     turn(&io_loop);
-    assert_eq!(reports.take(), ["a broken waker"]);
+    assert_eq!(reports.take(), ["woken"]);
     assert_eq!(join(&io_loop, task).unwrap(), 1);
 }
 

@@ -1,6 +1,7 @@
 //! Joining a task where its loop is not current: on another thread, or beside another loop.
 
 mod support;
+mod waker_support;
 
 use futures::FutureExt;
 use ringloop::{IoLoop, JoinError, JoinHandle};
@@ -9,10 +10,10 @@ use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::thread;
 use support::{in_own_process, turn};
+use waker_support::{Alarm, panics_when_dropped, panics_when_woken};
 
 fn poll_with<T>(waker: &Waker, task: &mut JoinHandle<T>) -> Poll<Result<T, JoinError>> {
     task.poll_unpin(&mut Context::from_waker(waker))
@@ -37,34 +38,6 @@ fn reporting_loop(is_current: bool) -> (IoLoop, Reports) {
     (builder.build().unwrap(), reports)
 }
 
-fn panics_when_woken() -> Waker {
-    struct Broken;
-
-    impl Wake for Broken {
-        fn wake(self: Arc<Self>) {
-            panic!("woken");
-        }
-    }
-
-    Arc::new(Broken).into()
-}
-
-fn panics_when_dropped() -> Waker {
-    struct Fragile;
-
-    impl Wake for Fragile {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for Fragile {
-        fn drop(&mut self) {
-            panic!("dropped");
-        }
-    }
-
-    Arc::new(Fragile).into()
-}
-
 fn panics_when_cloned() -> Waker {
     fn clone(_: *const ()) -> RawWaker {
         panic!("cloned");
@@ -74,27 +47,6 @@ fn panics_when_cloned() -> Waker {
 
     // SAFETY: it has no data.
     unsafe { Waker::new(std::ptr::null(), &VTABLE) }
-}
-
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Alarm(AtomicUsize);
-
-impl Alarm {
-    fn new() -> (Arc<Alarm>, Waker) {
-        let alarm = Arc::new(Alarm::default());
-        (alarm.clone(), alarm.into())
-    }
-
-    fn rings(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[track_caller]

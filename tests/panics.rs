@@ -1,6 +1,7 @@
 //! Panics in user code: caught and reported, or let through.
 
 mod support;
+mod waker_support;
 
 use ringloop::time::sleep;
 use ringloop::{CallbackKind, Events, IoLoop, IoStream, Job, Panics, PeriodicCallback, Trigger};
@@ -10,11 +11,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::Context;
 use std::thread;
 use std::time::Duration;
 use support::{Count, OnDrop, Trace, new_loop, pair, ready_pair, turn, turn_until};
+use waker_support::{panics_when_dropped, panics_when_woken};
 
 type Reports = Rc<RefCell<Vec<(CallbackKind, u32, String)>>>;
 
@@ -466,27 +467,19 @@ fn loop_with_texts() -> (IoLoop, Texts) {
 
 #[test]
 fn a_panic_of_a_waker_is_reported_as_that_and_names_no_place() {
-    struct Broken;
-
-    impl Wake for Broken {
-        fn wake(self: Arc<Self>) {
-            panic!("broken");
-        }
-    }
-
     let (io_loop, reports) = loop_with_texts();
-    let waker = Waker::from(Arc::new(Broken));
+    let waker = panics_when_woken();
     let mut sleep = Box::pin(sleep(Duration::from_millis(1)));
     assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     turn_until(&io_loop, || !reports.borrow().is_empty());
-    assert_eq!(reports.take(), [(CallbackKind::Waker, String::from("a waker panicked: broken"))]);
+    assert_eq!(reports.take(), [(CallbackKind::Waker, String::from("a waker panicked: woken"))]);
     let (stream, mut peer) = pair();
     let stream = IoStream::new(stream).unwrap();
     let mut read = Box::pin(stream.read_bytes(1));
     assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     std::io::Write::write_all(&mut peer, b"x").unwrap();
     turn_until(&io_loop, || !reports.borrow().is_empty());
-    assert_eq!(reports.take(), [(CallbackKind::Waker, String::from("a waker panicked: broken"))]);
+    assert_eq!(reports.take(), [(CallbackKind::Waker, String::from("a waker panicked: woken"))]);
 }
 
 #[test]
@@ -502,23 +495,6 @@ fn a_panic_in_the_destructor_of_an_executor_is_reported_as_that_and_names_no_pla
     assert_eq!(reports.take(), [(CallbackKind::Destructor, text.to_owned())]);
 }
 
-/// A waker that panics when the last of its clones is dropped.
-fn waker_that_panics_on_drop() -> Waker {
-    struct Fragile;
-
-    impl Wake for Fragile {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for Fragile {
-        fn drop(&mut self) {
-            panic!("a waker");
-        }
-    }
-
-    Arc::new(Fragile).into()
-}
-
 #[test]
 fn panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process() {
     let name = "panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process";
@@ -527,7 +503,7 @@ fn panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process() {
         let mut sleeps: Vec<_> =
             (0..3).map(|_| Box::pin(sleep(Duration::from_secs(100)))).collect();
         for sleep in &mut sleeps {
-            let waker = waker_that_panics_on_drop();
+            let waker = panics_when_dropped();
             assert!(sleep.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
         io_loop.close(false).unwrap();
