@@ -30,6 +30,24 @@ pub(crate) fn of(shared: &Shared) -> Option<Rc<Core>> {
     if none_runs { made_current().filter(is_it) } else { core }
 }
 
+/// Hands `value` to the loop that `shared` belongs to, if that runs on this thread. Else it comes back.
+///
+/// `act` runs no user code: no loop runs meanwhile.
+#[inline]
+pub(crate) fn with_running<T>(
+    shared: *const Shared,
+    value: T,
+    act: impl FnOnce(&Rc<Core>, T),
+) -> Result<(), T> {
+    look_at_running(|core| match core {
+        Some(core) if ptr::eq(&*core.shared, shared) => {
+            act(core, value);
+            Ok(())
+        }
+        _ => Err(value),
+    })
+}
+
 #[inline]
 fn look_at_running<R>(look: impl FnOnce(Option<&Rc<Core>>) -> R) -> R {
     RUNNING.with(|place| {

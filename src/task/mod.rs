@@ -37,10 +37,11 @@ pub(crate) mod run_sync;
 pub(crate) mod strays;
 
 use crate::handle::{Posted, Shared};
-use crate::io_loop;
+use crate::io_loop::{self, Core};
 use crate::report::{CallbackKind, Origin};
 use std::fmt;
 use std::panic::Location;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -125,6 +126,16 @@ impl Source {
 ///
 /// Captures nothing, so that a wake-up by value need not count references.
 fn schedule(runnable: Runnable) {
+    let shared = Arc::as_ptr(&runnable.metadata().shared);
+    let push = |core: &Rc<Core>, runnable| core.callbacks.push(runnable);
+    if let Err(runnable) = io_loop::with_running(shared, runnable, push) {
+        schedule_elsewhere(runnable);
+    }
+}
+
+/// The loop of the task does not run on this thread, but may be the current one.
+#[inline(never)]
+fn schedule_elsewhere(runnable: Runnable) {
     let shared = &runnable.metadata().shared;
     match io_loop::current_of(shared) {
         Some(core) => core.callbacks.push(runnable),
