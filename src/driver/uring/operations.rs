@@ -181,18 +181,17 @@ impl Operations {
         for pool in &mut self.pools {
             pool.replenish(&mut self.to_arm);
         }
-        // Those that have waited are before those that had a buffer in the last turn.
-        self.to_arm.rotate_left(due);
-        if !self.to_arm.is_empty() {
-            self.request_all(ring);
-        }
-        if !self.to_cancel.is_empty() {
-            self.cancel_again(ring);
+        if !self.to_arm.is_empty() || !self.to_cancel.is_empty() {
+            self.request_all(due, ring);
         }
     }
 
-    fn request_all(&mut self, ring: &mut Ring) {
+    /// The first `due` were so before buffers came back.
+    #[inline(never)]
+    fn request_all(&mut self, due: usize, ring: &mut Ring) {
         let mut to_arm = std::mem::take(&mut self.to_arm);
+        // Those that have waited are before those that had a buffer in the last turn.
+        to_arm.rotate_left(due);
         for (slot, by) in to_arm.drain(..) {
             match self.slots[slot as usize].state {
                 State::Stopped | State::Cancelled => self.end(slot, cancelled()),
@@ -200,6 +199,7 @@ impl Operations {
             }
         }
         self.to_arm = to_arm;
+        self.cancel_again(ring);
     }
 
     /// Has a request made before the next wait.
@@ -251,7 +251,6 @@ impl Operations {
     }
 
     /// Those that have ended meanwhile need it no more.
-    #[cold]
     fn cancel_again(&mut self, ring: &mut Ring) {
         for token in self.to_cancel.drain(..) {
             let Some(slot) = self.slots.get_mut(token.slot() as usize) else { continue };
