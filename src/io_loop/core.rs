@@ -234,6 +234,9 @@ impl Core {
 
     /// Runs the callbacks queued and the timeouts due when the turn begins. False if it is the
     /// last.
+    ///
+    /// Where tasks wake each other, this is most of a turn: it is part of `run`'s own code.
+    #[inline(always)]
     fn run_queued(&self, mode: Mode) -> io::Result<bool> {
         // A handler of the turn before may have forked.
         self.check_fork()?;

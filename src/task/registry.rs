@@ -232,7 +232,8 @@ impl Entry {
     /// The order to end, if there is one.
     #[inline]
     pub(crate) fn take_order(&self) -> Option<End> {
-        self.tasks.order.take()
+        // Most often there is none, and then nothing is written.
+        self.tasks.order.get().inspect(|_| self.tasks.order.set(None))
     }
 
     /// The task was polled, and is not over. `waker` is its own.
