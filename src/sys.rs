@@ -107,13 +107,18 @@ struct FileId {
 
 impl FileId {
     fn of(fd: RawFd) -> Option<FileId> {
-        let mut status = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: `status` is valid to write to.
-        check(unsafe { libc::fstat(fd, status.as_mut_ptr()) }).ok()?;
-        // SAFETY: the call has succeeded, so it has filled it in.
-        let status = unsafe { status.assume_init() };
+        let status = status(fd)?;
         Some(FileId { device: status.st_dev, inode: status.st_ino })
     }
+}
+
+/// `None` if `fd` is not open.
+fn status(fd: RawFd) -> Option<libc::stat> {
+    let mut status = MaybeUninit::uninit();
+    // SAFETY: `status` is valid to write to.
+    check(unsafe { libc::fstat(fd, status.as_mut_ptr()) }).ok()?;
+    // SAFETY: the call has succeeded, so it has filled it in.
+    Some(unsafe { status.assume_init() })
 }
 
 /// The state of `fd` now, as `poll(2)` sees it.
@@ -141,6 +146,11 @@ pub(crate) fn recv(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is valid to write to for its length, during the call.
     check_count(unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) })
+}
+
+/// Whether it is a socket.
+pub(crate) fn is_socket(fd: RawFd) -> bool {
+    status(fd).is_some_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFSOCK)
 }
 
 /// Whether a socket takes connections.

@@ -37,9 +37,11 @@ enum Reading {
     OneShot,
     /// The poll goes on, as a rule, and its mask is what has just happened.
     Multishot,
-    /// Nothing but that it is worth a look: for urgent data, the kernel's masks are not to be
-    /// believed.
+    /// Nothing but that it is worth a look: for the urgent data of a socket, the kernel's masks are
+    /// not to be believed.
     Hint,
+    /// As `OneShot`, and asking the file again may not bring it back.
+    Told,
 }
 
 /// Two to a cache line.
@@ -62,6 +64,8 @@ struct Slot {
     /// parked: this way it does not fire at once again.
     multishot: bool,
     reading: Reading,
+    /// What is urgent is data of a socket.
+    socket: bool,
     /// Stands in `to_arm`.
     queued: bool,
 }
@@ -78,6 +82,7 @@ impl Slot {
         trigger: Trigger::Level,
         multishot: false,
         reading: Reading::OneShot,
+        socket: false,
         queued: false,
     };
 
@@ -85,10 +90,11 @@ impl Slot {
         Token::new(self.stamp, fd as u32)
     }
 
-    fn set_interest(&mut self, interest: Events) {
+    fn set_interest(&mut self, fd: RawFd, interest: Events) {
         self.interest = interest & Events::all();
         self.mask = self.interest.bits();
-        if self.is_urgent() {
+        self.socket = self.is_urgent() && sys::is_socket(fd);
+        if self.socket {
             // Wake-ups for urgent data are filtered by the kernel as if they were for ordinary
             // data, so whoever wants the one must listen for the other.
             self.mask |= Events::READ.bits();
@@ -99,14 +105,22 @@ impl Slot {
     fn set_multishot(&mut self, multishot: bool) {
         self.multishot = multishot;
         self.reading = match multishot {
-            _ if self.is_urgent() => Reading::Hint,
+            _ if self.socket => Reading::Hint,
             true => Reading::Multishot,
+            false if self.is_urgent() => Reading::Told,
             false => Reading::OneShot,
         };
     }
 
     fn is_urgent(&self) -> bool {
         self.interest.contains(Events::PRIORITY)
+    }
+
+    /// What has been found is found again when the poll is armed, if it is still true.
+    fn is_found_again(&self) -> bool {
+        self.trigger == Trigger::Level
+            && self.state != State::Dead
+            && (self.socket || !self.is_urgent())
     }
 
     /// The submission that arms this slot, if it is to be armed.
@@ -168,7 +182,7 @@ impl Polls {
         slot.batch = 0;
         slot.trigger = trigger;
         slot.state = State::Idle;
-        slot.set_interest(interest);
+        slot.set_interest(fd, interest);
         let registration = slot.registration;
         self.registered += 1;
         self.queue(fd);
@@ -188,7 +202,12 @@ impl Polls {
         if slot.interest == interest && slot.trigger == Trigger::Level {
             return Ok(());
         }
-        slot.set_interest(interest);
+        slot.set_interest(fd, interest);
+        if slot.is_found_again() && slot.batch == self.batch {
+            // It will be. Until now, it might not have been.
+            slot.batch = 0;
+            self.ready[slot.position as usize].events = Events::NONE;
+        }
         self.disarm(fd, ring);
         self.queue(fd);
         Ok(())
@@ -296,8 +315,8 @@ impl Polls {
     pub(super) fn put_back(&mut self, rest: &[Readiness]) {
         for &Readiness { fd, registration, events } in rest {
             let slot = &self.slots[fd as usize];
-            let is_level = slot.trigger == Trigger::Level && slot.state != State::Dead;
-            if slot.registration == registration && slot.state != State::Vacant && !is_level {
+            let is_ours = slot.registration == registration && slot.state != State::Vacant;
+            if is_ours && !slot.is_found_again() {
                 self.merge(fd, events & (slot.interest | Events::ERROR));
             }
         }
@@ -308,12 +327,12 @@ impl Polls {
     pub(super) fn forget_levels(&mut self) {
         for ready in mem::take(&mut self.ready) {
             let slot = &mut self.slots[ready.fd as usize];
-            if slot.trigger == Trigger::Edge || slot.state == State::Dead {
-                slot.position = self.ready.len() as u32;
-                self.ready.push(ready);
-            } else {
+            if slot.is_found_again() {
                 slot.batch = 0;
                 self.queue(ready.fd);
+            } else {
+                slot.position = self.ready.len() as u32;
+                self.ready.push(ready);
             }
         }
     }
@@ -336,8 +355,19 @@ impl Polls {
             Reading::OneShot => self.found(fd, events),
             Reading::Multishot => self.found_by_multishot(fd, events, completion.has_more()),
             Reading::Hint => self.look(fd, completion.has_more()),
+            Reading::Told => self.told(fd, events),
         }
         true
+    }
+
+    #[cold]
+    fn told(&mut self, fd: RawFd, events: Events) {
+        if events.is_empty() {
+            return self.park(fd);
+        }
+        self.slots[fd as usize].state = State::Idle;
+        self.queue(fd);
+        self.merge(fd, events);
     }
 
     /// Takes a completion as a hint that there may be urgent data: its mask says "urgent" for
