@@ -16,6 +16,20 @@ pub(crate) struct Sizes {
     pub(crate) completion: u32,
 }
 
+impl Sizes {
+    const LEAST: Sizes = Sizes { submission: 2, completion: 4 };
+
+    /// Either of the queues may be the larger one.
+    fn can_shrink(self) -> bool {
+        self.submission > Sizes::LEAST.submission || self.completion > Sizes::LEAST.completion
+    }
+
+    fn shrink(&mut self) {
+        self.submission = (self.submission / 2).max(Sizes::LEAST.submission);
+        self.completion = (self.completion / 2).max(Sizes::LEAST.completion);
+    }
+}
+
 /// Best first. The last one is what 5.15 takes.
 const RUNGS: [Features; 5] = [
     Features::DEFER_TASKRUN.union(Features::SUBMIT_ALL).union(Features::NO_SQARRAY),
@@ -39,9 +53,8 @@ pub(super) fn build(mut sizes: Sizes, without: Features) -> io::Result<(IoUring,
                 naps += 1;
                 std::thread::sleep(NAP);
             }
-            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && sizes.submission > 2 => {
-                sizes.submission = (sizes.submission / 2).max(2);
-                sizes.completion = (sizes.completion / 2).max(4);
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && sizes.can_shrink() => {
+                sizes.shrink();
             }
             Err(error) => return Err(explain(error)),
             Ok((ring, rung)) => {
