@@ -134,7 +134,6 @@ impl IoLoop {
     /// Only with [`Panics::Propagate`](crate::Panics::Propagate), when user code does.
     pub fn start(&self) -> io::Result<()> {
         let _running = self.core.begin()?;
-        let _current = current::Scope::enter(&self.core);
         self.core.run(|| false)
     }
 
@@ -177,7 +176,6 @@ impl IoLoop {
     /// ```
     pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
         let _running = self.core.begin()?;
-        let _current = current::Scope::enter(&self.core);
         self.core.run_once(timeout)
     }
 

@@ -2,11 +2,13 @@
 
 mod support;
 
-use ringloop::IoLoop;
-use std::panic::catch_unwind;
+use ringloop::{Events, IoLoop, Panics};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
-use support::{Count, new_loop, turn};
+use support::{Count, OnDrop, new_loop, ready_pair, turn};
 
 /// Loops are told apart by what their `Debug` says.
 fn name(io_loop: &IoLoop) -> String {
@@ -185,4 +187,41 @@ fn the_previous_loop_is_restored_when_a_panic_leaves_the_run() {
     second.add_callback(expecting(&second, &count));
     turn(&second);
     assert_eq!(count.get(), 1);
+}
+
+/// A stream that runs a closure as it is dropped.
+struct Source(UnixStream, #[expect(dead_code, reason = "it is there to be dropped")] OnDrop<Look>);
+
+type Look = Box<dyn FnMut()>;
+
+impl AsRawFd for Source {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+#[test]
+fn a_loop_is_current_for_what_it_drops_also_when_a_panic_leaves_the_run() {
+    support::watchdog();
+    let builder = IoLoop::builder().make_current(false).panics(Panics::Propagate);
+    let io_loop = builder.build().unwrap();
+    let dropped = Count::new();
+    for panics in [false, true] {
+        let (stream, _peer) = ready_pair();
+        let (expected, count) = (name(&io_loop), dropped.clone());
+        let look: Look = Box::new(move || {
+            count.hit();
+            assert_eq!(current(), Some(expected.clone()));
+        });
+        let handler = move |source: &mut Source, _| {
+            assert!(IoLoop::current().remove_handler(source));
+            if panics {
+                panic!("on purpose");
+            }
+        };
+        io_loop.add_handler(Source(stream, OnDrop(look)), Events::READ, handler).unwrap();
+        let run = catch_unwind(AssertUnwindSafe(|| turn(&io_loop)));
+        assert_eq!((run.is_err(), io_loop.metrics().panics), (panics, 0));
+    }
+    assert_eq!(dropped.get(), 2);
 }

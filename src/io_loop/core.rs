@@ -15,6 +15,7 @@ pub(crate) use self::descriptors::Starved;
 pub(crate) use self::operations::Sender;
 pub(crate) use self::sleeps::Nap;
 
+use super::current;
 use crate::buffer::PoolSize;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue, Queued};
@@ -187,7 +188,7 @@ impl Core {
         if self.running.replace(true) {
             return Err(LoopError::AlreadyRunning);
         }
-        Ok(Running { core: self })
+        Ok(Running { core: self, _current: current::Scope::enter(self) })
     }
 
     /// Turns until `stop`, or until callbacks and timeouts have run and it is `done`.
@@ -344,9 +345,11 @@ impl Core {
     }
 }
 
-/// The loop is running for as long as this lives.
+/// The loop is running, and current, for as long as this lives.
 pub(super) struct Running<'a> {
     core: &'a Core,
+    /// Ends last: what is dropped when a turn ends by a panic finds the loop current, too.
+    _current: current::Scope,
 }
 
 impl Drop for Running<'_> {

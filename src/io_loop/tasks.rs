@@ -1,6 +1,6 @@
 //! The methods of [`IoLoop`] that are about futures.
 
-use super::{IoLoop, Timeout, current};
+use super::{IoLoop, Timeout};
 use crate::executor::Executor;
 use crate::task::body::Failure;
 use crate::task::function::{Function, TaskShare};
@@ -162,7 +162,6 @@ impl IoLoop {
     {
         let source = Source::of::<F>(Location::caller());
         let _running = self.core.begin()?;
-        let _current = current::Scope::enter(&self.core);
         let mut output = None;
         let run = async { output = Some(f().await) };
         loan::lend(run, |loan| self.finish(self.core.spawn(source, loan, Ok), timeout))?;
