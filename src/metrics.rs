@@ -2,7 +2,7 @@
 
 use crate::features::KernelFeatures;
 
-/// What a loop has done since it was made; see [`IoLoop::metrics`](crate::IoLoop::metrics).
+/// What a loop has done since it was made, also after it is closed; see [`IoLoop::metrics`](crate::IoLoop::metrics).
 ///
 /// ```
 /// use ringloop::IoLoop;
@@ -18,9 +18,9 @@ use crate::features::KernelFeatures;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// What drives the loop: `"io_uring"`.
+    /// What drives the loop: `"io_uring"`, or `"closed"` when nothing does any more.
     pub driver: &'static str,
-    /// The optional kernel features in use.
+    /// The optional kernel features in use: none when the loop is closed.
     pub features: KernelFeatures,
     /// Turns begun.
     pub turns: u64,

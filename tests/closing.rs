@@ -159,6 +159,22 @@ fn close_may_be_repeated() {
 }
 
 #[test]
+fn what_a_loop_has_counted_can_be_read_after_it_is_closed() {
+    let io_loop = new_loop();
+    let (stream, _peer) = ready_pair();
+    io_loop.add_handler(stream, Events::READ, |_, _| {}).unwrap();
+    (0..3).for_each(|_| turn(&io_loop));
+    let before = io_loop.metrics();
+    assert!(before.enters >= 3 && before.submissions >= 3 && before.completions >= 3);
+    io_loop.close(false).unwrap();
+    let after = io_loop.metrics();
+    assert_eq!((after.driver, after.handlers, after.turns), ("closed", 0, 3));
+    assert!(after.enters >= before.enters, "{after:?}");
+    assert!(after.submissions >= before.submissions, "{after:?}");
+    assert!(after.completions >= before.completions, "{after:?}");
+}
+
+#[test]
 fn close_forgets_a_stop_and_never_runs_again() {
     let io_loop = new_loop();
     io_loop.stop();

@@ -20,10 +20,9 @@ use crate::buffer::PoolSize;
 use crate::builder::Builder;
 use crate::callbacks::{Callback, CallbackQueue, Queued};
 use crate::clock::Clock;
-use crate::driver;
 use crate::driver::operation::{Owner, PoolId};
 use crate::driver::uring::Uring;
-use crate::driver::{Batch, Driver, Wait};
+use crate::driver::{Batch, Counters, Driver, Wait};
 use crate::error::LoopError;
 use crate::executor::Executor;
 use crate::fork::ForkGuard;
@@ -90,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) watch: Watch,
     /// `None` once the loop is closed.
     driver: RefCell<Option<Box<dyn Driver>>>,
+    /// What a driver that is gone has counted.
+    counted: Cell<Counters>,
     closed: Cell<bool>,
     /// Room for what has been posted.
     posted: RefCell<Vec<Posted>>,
@@ -140,6 +141,7 @@ impl Core {
             clock,
             watch: Watch::new(builder.panics, builder.panic_hook, builder.slow),
             driver: RefCell::new(Some(Box::new(driver))),
+            counted: Cell::default(),
             closed: Cell::new(false),
             posted: RefCell::new(Vec::new()),
             batch: RefCell::new(Batch::default()),
@@ -315,7 +317,7 @@ impl Core {
     pub(super) fn metrics(&self) -> Metrics {
         let driver = self.driver.borrow();
         let driver = driver.as_ref();
-        let counters = driver.map_or_else(driver::Counters::default, |driver| driver.counters());
+        let counters = driver.map_or_else(|| self.counted.get(), |driver| driver.counters());
         Metrics {
             driver: driver.map_or("closed", |driver| driver.name()),
             features: driver.map(|driver| driver.features()).unwrap_or_default(),

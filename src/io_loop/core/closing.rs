@@ -32,6 +32,7 @@ impl Core {
         };
         self.closed.set(true);
         driver.close(&mut self.batch.borrow_mut().notices);
+        self.counted.set(driver.counters());
         self.shared.take_stop();
         self.drop_contents(all_fds);
         Ok(())
