@@ -181,8 +181,8 @@ impl Builder {
     /// process or the system is out of file descriptors, of which a loop takes three; the message
     /// says for which it was. If `RINGLOOP_WITHOUT` names an unknown feature.
     pub fn build(mut self) -> io::Result<IoLoop> {
-        if let Ok(names) = std::env::var(WITHOUT) {
-            self.without |= KernelFeatures::parse(&names).map_err(|name| {
+        if let Some(names) = std::env::var_os(WITHOUT) {
+            self.without |= KernelFeatures::parse(&names.to_string_lossy()).map_err(|name| {
                 let message = format!("{WITHOUT}: {name:?} is not the name of a kernel feature");
                 io::Error::new(io::ErrorKind::InvalidInput, message)
             })?;
