@@ -96,9 +96,21 @@ impl From<String> for Payload {
     }
 }
 
+impl From<Box<[u8]>> for Payload {
+    fn from(bytes: Box<[u8]>) -> Payload {
+        bytes.into_vec().into()
+    }
+}
+
 impl From<Arc<[u8]>> for Payload {
     fn from(bytes: Arc<[u8]>) -> Payload {
         Payload(Bytes::Shared(bytes))
+    }
+}
+
+impl From<Arc<str>> for Payload {
+    fn from(text: Arc<str>) -> Payload {
+        Arc::<[u8]>::from(text).into()
     }
 }
 
@@ -142,6 +154,13 @@ impl From<&str> for Payload {
     }
 }
 
+/// Copies.
+impl From<&String> for Payload {
+    fn from(text: &String) -> Payload {
+        text.as_str().into()
+    }
+}
+
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.len())
@@ -160,6 +179,16 @@ mod tests {
         assert!(!Payload::from_static(b"ab").append(b"cd"));
         assert!(!Payload::from(Arc::<[u8]>::from(&b"ab"[..])).append(b"cd"));
         assert!(!Payload::from(Piece::copy_of(b"ab")).append(b"cd"));
+    }
+
+    #[test]
+    fn text_and_bytes_that_are_owned_stay_where_they_are() {
+        let (boxed, text) = (Box::<[u8]>::from(&b"ab"[..]), Arc::<str>::from("ab"));
+        let (boxed_at, text_at) = (boxed.as_ptr(), text.as_ptr());
+        assert_eq!(Payload::from(boxed).as_ptr(), boxed_at);
+        assert_eq!(Payload::from(text).as_ptr(), text_at);
+        let lent = String::from("ab");
+        assert_eq!(*Payload::from(&lent), *lent.as_bytes());
     }
 
     #[test]
