@@ -250,6 +250,7 @@ fn an_abstract_name_has_no_file() {
     assert_eq!(address.as_abstract_name(), Some(name.as_bytes()));
     let error = bind_unix(format!("\0{name}")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&format!(r#""\0{name}": "#)), "{error}");
     drop(listener);
     bind_unix(format!("\0{name}")).unwrap();
 }

@@ -247,6 +247,17 @@ fn unix_sockets_are_connected_to_by_path_and_by_abstract_name() {
 }
 
 #[test]
+fn a_path_is_quoted_in_an_error_and_printable() {
+    on_loop(|io_loop| {
+        let nobody = format!("\0ringloop-nobody-{}", std::process::id());
+        let error = run(io_loop, || IoStream::connect_unix(&nobody)).unwrap_err();
+        assert!(error.to_string().contains(&format!("{nobody:?}: ")), "{error}");
+        let error = run(io_loop, || IoStream::connect_unix("")).unwrap_err();
+        assert!(error.to_string().contains(r#"connect to "": "#), "{error}");
+    });
+}
+
+#[test]
 fn a_unix_connection_waits_for_room_in_the_backlog() {
     on_loop(|io_loop| {
         let path = temporary("backlog");

@@ -71,7 +71,7 @@ pub fn bind_unix_socket(
     options: &BindUnixOptions,
 ) -> io::Result<UnixListener> {
     let path = path.as_ref();
-    bind(path, options).map_err(|error| at(path.display(), error))
+    bind(path, options).map_err(|error| at(format_args!("{path:?}"), error))
 }
 
 fn bind(path: &Path, options: &BindUnixOptions) -> io::Result<UnixListener> {

@@ -69,8 +69,7 @@ impl IoStream {
             Ok(address) => connect(&address).await,
             Err(error) => Err(error),
         };
-        connected
-            .map_err(|error| context(format_args!("cannot connect to {}", path.display()), error))
+        connected.map_err(|error| context(format_args!("cannot connect to {path:?}"), error))
     }
 }
 
