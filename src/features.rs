@@ -70,7 +70,7 @@ impl KernelFeatures {
 
 impl fmt::Debug for KernelFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        bitflags::parser::to_writer(self, f)
+        if self.is_empty() { f.write_str("none") } else { bitflags::parser::to_writer(self, f) }
     }
 }
 
@@ -85,6 +85,13 @@ mod tests {
             Ok(KernelFeatures::DEFER_TASKRUN | KernelFeatures::NO_IOWAIT)
         );
         assert_eq!(KernelFeatures::parse(""), Ok(KernelFeatures::empty()));
+    }
+
+    #[test]
+    fn no_feature_at_all_is_shown_as_well() {
+        assert_eq!(format!("{:?}", KernelFeatures::empty()), "none");
+        let two = KernelFeatures::SUBMIT_ALL | KernelFeatures::RING_FD;
+        assert_eq!(format!("{two:?}"), "SUBMIT_ALL | RING_FD");
     }
 
     #[test]
