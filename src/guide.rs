@@ -210,15 +210,20 @@
 //! |---|---|
 //! | `IOLoop.current()` | [`IoLoop::current`](crate::IoLoop::current); never makes one |
 //! | `add_callback` from another thread | [`LoopHandle::add_callback`](crate::LoopHandle::add_callback) |
-//! | `add_callback_from_signal` | [`LoopHandle::wake`](crate::LoopHandle::wake), and a flag of your own |
+//! | `add_callback_from_signal` | [`LoopHandle::stop`](crate::LoopHandle::stop); or [`wake`](crate::LoopHandle::wake), and a flag of your own |
 //! | `handle_callback_exception` | [`Builder::panic_hook`](crate::Builder::panic_hook) |
 //! | `set_blocking_log_threshold` | [`Builder::slow_callback`](crate::Builder::slow_callback) |
 //! | `callback_time` in milliseconds | a `Duration`, as everywhere |
+//! | `PeriodicCallback(f, t).start()` | to be kept: a [`PeriodicCallback`](crate::PeriodicCallback) that is dropped stops |
 //! | `fd.close()` after `remove_handler` | dropped with the handler, if the loop owns it |
 //! | `TCPServer.handle_stream` | the closure of [`serve`](crate::net::TcpServerBuilder::serve) |
 //! | `TCPServer.stop` | [`TcpServer::stop`](crate::net::TcpServer::stop), or [`shutdown`](crate::net::TcpServer::shutdown), which waits |
 //! | `TCPClient.connect` | [`connect_tcp`](crate::net::connect_tcp); its time limit covers the lookup, too |
 //! | `IOStream.connect` with a name | an address only: a lookup would hold the loop up |
+//! | `IOStream.closed()` | [`IoStream::is_closed`](crate::IoStream::is_closed); [`closed`](crate::IoStream::closed) waits |
+//! | `read_bytes(n, partial=True)` | [`IoStream::read_partial`](crate::IoStream::read_partial) |
+//! | `StreamClosedError`, `real_error` | [`StreamError`](crate::net::StreamError), or the error itself |
+//! | `UnsatisfiableReadError` | [`StreamError::ReadLimit`](crate::net::StreamError::ReadLimit), and the stream goes on |
 //! | `netutil.bind_sockets`, `bind_unix_socket`, `is_valid_ip` | [`net`](crate::net) has them; a socket that somebody listens at is left alone |
 //! | `add_accept_handler` | [`TcpListener::accept`](crate::net::TcpListener::accept), and [`UnixListener::accept`](crate::net::UnixListener::accept) |
 //! | `Resolver.configure` | [`TcpConnector::resolver`](crate::net::TcpConnector::resolver) |

@@ -232,7 +232,9 @@ impl LoopHandle {
     /// Stops the loop as [`IoLoop::stop`](crate::IoLoop::stop) does, waking it if it sleeps.
     ///
     /// Async-signal-safe: atomic operations and at most one system call, as in
-    /// [`wake`](Self::wake).
+    /// [`wake`](Self::wake). A signal handler that calls it ends [`start`](crate::IoLoop::start),
+    /// after which there is time for what is left to do, such as
+    /// [`TcpServer::shutdown`](crate::net::TcpServer::shutdown).
     pub fn stop(&self) {
         self.shared.request_stop();
     }
@@ -240,8 +242,37 @@ impl LoopHandle {
     /// Makes the loop go through a turn, if it sleeps now or is just about to.
     ///
     /// Async-signal-safe: atomic operations and at most one system call, `write(2)` or `futex(2)`. A
-    /// signal handler sets a flag of its own and calls this, so that a callback of the loop may look at
-    /// the flag.
+    /// signal handler sets a flag of its own and calls this; whoever runs the loop turn by turn looks
+    /// at the flag after each. (To be told by a handler instead, register a `signalfd(2)`.)
+    ///
+    /// ```
+    /// use ringloop::{IoLoop, LoopHandle};
+    /// use std::sync::OnceLock;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// static LOOP: OnceLock<LoopHandle> = OnceLock::new();
+    /// static ASKED_TO_RELOAD: AtomicBool = AtomicBool::new(false);
+    ///
+    /// extern "C" fn on_signal(_signal: libc::c_int) {
+    ///     ASKED_TO_RELOAD.store(true, Ordering::SeqCst);
+    ///     if let Some(handle) = LOOP.get() {
+    ///         handle.wake();
+    ///     }
+    /// }
+    ///
+    /// let io_loop = IoLoop::new()?;
+    /// LOOP.set(io_loop.handle()).expect("set once");
+    /// let handler = on_signal as extern "C" fn(libc::c_int);
+    /// // SAFETY: the handler does nothing that is not async-signal-safe.
+    /// unsafe { libc::signal(libc::SIGHUP, handler as libc::sighandler_t) };
+    /// # // SAFETY: the signal has a handler.
+    /// # unsafe { libc::raise(libc::SIGHUP) };
+    ///
+    /// while !ASKED_TO_RELOAD.load(Ordering::SeqCst) {
+    ///     io_loop.turn(None)?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn wake(&self) {
         self.shared.alarm.ring();
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// that takes longer than the period makes it skip whole periods, never pile up; one that ends
 /// exactly on a tick skips that tick. A panic does not end the series.
 ///
-/// Dropping it stops it.
+/// Dropping it stops it: keep it for as long as it is to go on.
 ///
 /// ```
 /// use ringloop::{IoLoop, PeriodicCallback};
