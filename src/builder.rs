@@ -70,7 +70,7 @@ impl Builder {
     }
 
     /// The buffers that streams receive into: `count` of `size` bytes each. The count is rounded up
-    /// to a power of two; 32768 at most. By default 128 of 64 KiB, each of which holds one piece of
+    /// to a power of two; 32768 at most, and no more than 1 GiB each. By default 128 of 64 KiB, each of which holds one piece of
     /// data after the other; where the kernel has no such buffers (before 6.12), 512 of 16 KiB.
     ///
     /// Memory is used as data comes. A buffer is in use from the arrival of data until all of it is

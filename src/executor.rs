@@ -84,7 +84,7 @@ impl ThreadPool {
     /// Threads of a pool with default settings.
     pub const DEFAULT_THREADS: usize = 64;
 
-    /// How long a thread of a pool with default settings stays idle before it ends.
+    /// How long a thread of a pool with default settings stays idle before it ends: 10 s.
     pub const DEFAULT_IDLE_LIMIT: Duration = Duration::from_secs(10);
 
     /// A pool of no more than `max_threads`, and of none yet.

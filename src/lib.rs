@@ -201,6 +201,9 @@
 //!   ready for is in the next turn's.
 //! * Fairness between a handler that does too much in one call and the others.
 //! * Regular files: they are always ready, and refused.
+//! * Ports that are free as soon as a process is gone that was killed, or called `exit` with its loop
+//!   open: the kernel takes 10 ms or more to give up what its ring was waiting for. A loop that is
+//!   closed, or dropped, has seen to that.
 //!
 //! # Where it runs
 //!

@@ -36,7 +36,8 @@
 //! # Errors
 //!
 //! Errors of connecting and listening name the host, the address or the path: "cannot connect to
-//! localhost, port 80: Connection refused". (Those of [`IoStream::connect`] alone come as they are.)
+//! localhost, port 80: Connection refused". (Those of [`IoStream::connect`] come as they are,
+//! and so does that of a name that [`TcpListener::bind`] cannot look up.)
 //! Such an error has the kind of the operating system's, which is its
 //! [`source`](std::error::Error::source), with the `raw_os_error`:
 //!

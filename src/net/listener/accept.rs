@@ -44,8 +44,9 @@ impl Drop for Accept<'_> {
     }
 }
 
-/// The connections of a listener, one after the other: a [`Stream`] that ends when the listener is
-/// closed. Made by [`TcpListener::incoming`](super::TcpListener::incoming) and
+/// The connections of a listener, one after the other: a
+/// [`Stream`](https://docs.rs/futures-core/0.3/futures_core/stream/trait.Stream.html) that ends when
+/// the listener is closed. Made by [`TcpListener::incoming`](super::TcpListener::incoming) and
 /// [`UnixListener::incoming`](super::UnixListener::incoming).
 ///
 /// [`next`](Self::next) is there for those who need no other combinator.

@@ -54,8 +54,8 @@ pub struct TcpListener {
 
 impl TcpListener {
     /// Listens at the first of these addresses where it can, with `SO_REUSEADDR` and a backlog of
-    /// 1024. A name is looked up by the calling thread. [`bind_sockets`](crate::net::bind_sockets)
-    /// has more choices.
+    /// 1024; at `[::]`, for both families. A name is looked up by the calling thread.
+    /// [`bind_sockets`](crate::net::bind_sockets) has more choices.
     ///
     /// # Errors
     ///

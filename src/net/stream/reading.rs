@@ -55,7 +55,8 @@ impl IoStream {
         self.read(|incoming| incoming.read_exactly(count)).await
     }
 
-    /// Reads what is there, from 1 to `most` bytes. An empty result is the end of the stream.
+    /// Reads what is there, from 1 to `most` bytes. An empty result is the end of the stream, unless
+    /// `most` is 0.
     ///
     /// # Errors
     ///
@@ -137,7 +138,8 @@ impl IoStream {
         self.read(|incoming| incoming.fill(buffer)).await
     }
 
-    /// Reads what is there into `buffer`, and returns how much. 0 is the end of the stream.
+    /// Reads what is there into `buffer`, and returns how much. 0 is the end of the stream, unless
+    /// `buffer` is empty.
     ///
     /// # Errors
     ///

@@ -106,8 +106,8 @@ impl IoStream {
         self.inner.outgoing.borrow_mut().set_most(bytes);
     }
 
-    /// Sends small pieces at once, without waiting for more of them (`TCP_NODELAY`). Does nothing
-    /// for other streams than TCP.
+    /// Sends small pieces at once, without waiting for more of them (`TCP_NODELAY`). Off by
+    /// default, as the kernel has it. Does nothing for other streams than TCP.
     ///
     /// # Errors
     ///
