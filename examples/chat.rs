@@ -13,11 +13,13 @@
 //! A line is in memory once, however many hear it. Who does not listen for too long is shown the
 //! door, instead of filling the server's memory, or holding up the rest. Ctrl-C stops it.
 
+mod host_port;
+
 use ringloop::net::{StreamError, TcpServer};
 use ringloop::{IoLoop, IoStream};
 use std::cell::RefCell;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,12 +36,13 @@ fn main() {
 
 fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7788".to_owned());
+    let (host, port) = host_port::parse(&address)?;
     let io_loop = IoLoop::new()?;
     let room = Rc::new(Room::default());
     let server = TcpServer::builder()
-        .add_socket(TcpListener::bind(address)?)
+        .listen(&host, port)
         .serve(move |stream| take_part(room.clone(), Rc::new(stream)))?;
-    println!("listening on {}", server.local_addrs()[0]);
+    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;

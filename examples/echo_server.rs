@@ -12,10 +12,11 @@
 //!
 //! Ctrl-C stops it: it accepts nothing more, and gives the clients that are there half a second.
 
+mod host_port;
+
 use ringloop::net::TcpServer;
 use ringloop::{IoLoop, IoStream};
 use std::io;
-use std::net::TcpListener;
 use std::time::Duration;
 
 const GRACE: Duration = Duration::from_millis(500);
@@ -29,12 +30,13 @@ fn main() {
 
 fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
+    let (host, port) = host_port::parse(&address)?;
     let io_loop = IoLoop::new()?;
-    let server = TcpServer::builder().add_socket(TcpListener::bind(address)?).serve(
+    let server = TcpServer::builder().listen(&host, port).serve(
         // A client that is gone needs no word.
         |stream| async move { drop(echo(stream).await) },
     )?;
-    println!("listening on {}", server.local_addrs()[0]);
+    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;

@@ -12,12 +12,14 @@
 //! has yet to take what was sent: a client that does not read is not read from either.
 
 mod accept;
+mod host_port;
 
 use accept::Acceptor;
+use ringloop::net::{BindOptions, bind_sockets};
 use ringloop::{Events, IoLoop};
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::rc::Rc;
 
 /// What is read lies here until it is sent. One for all clients: they are served one at a time.
@@ -32,16 +34,18 @@ fn main() {
 
 fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
-    let listener = TcpListener::bind(&address)?;
-    println!("listening on {}", listener.local_addr()?);
-
+    let (host, port) = host_port::parse(&address)?;
     let io_loop = IoLoop::new()?;
     let buffer: Buffer = Rc::new(RefCell::new([0; 64 * 1024]));
-    Acceptor::new(listener, move |stream, peer| {
-        if let Err(error) = serve(stream, buffer.clone()) {
-            eprintln!("{peer}: {error}");
-        }
-    })?;
+    for listener in bind_sockets(&host, port, &BindOptions::new())? {
+        println!("listening on {}", listener.local_addr()?);
+        let buffer = buffer.clone();
+        Acceptor::new(listener, move |stream, peer| {
+            if let Err(error) = serve(stream, buffer.clone()) {
+                eprintln!("{peer}: {error}");
+            }
+        })?;
+    }
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;

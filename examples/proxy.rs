@@ -19,7 +19,7 @@ use futures::future::try_join;
 use ringloop::net::{TcpConnector, TcpServer};
 use ringloop::{IoLoop, IoStream};
 use std::io;
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::time::Duration;
 
 /// For the other server to take the connection.
@@ -36,13 +36,14 @@ fn run() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7000".to_owned());
     let target = arguments.next().unwrap_or_else(|| "localhost:7777".to_owned());
+    let (own_host, own_port) = host_port::parse(&address)?;
     let (host, port) = host_port::parse(&target)?;
 
     let io_loop = IoLoop::new()?;
     let server = TcpServer::builder()
-        .add_socket(TcpListener::bind(address)?)
+        .listen(&own_host, own_port)
         .serve(move |client| serve(client, host.clone(), port))?;
-    println!("listening on {}", server.local_addrs()[0]);
+    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;

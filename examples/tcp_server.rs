@@ -10,10 +10,11 @@
 //!
 //! Ctrl-C stops it.
 
+mod host_port;
+
 use ringloop::net::TcpServer;
 use ringloop::{IoLoop, IoStream};
 use std::io::{self, Write};
-use std::net::TcpListener;
 
 /// Who says more than this is not listened to any longer.
 const LONGEST_MESSAGE: usize = 1 << 20;
@@ -27,9 +28,10 @@ fn main() {
 
 fn run() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8888".to_owned());
+    let (host, port) = host_port::parse(&address)?;
     let io_loop = IoLoop::new()?;
-    let server = TcpServer::builder().add_socket(TcpListener::bind(address)?).serve(handle)?;
-    println!("listening on {}", server.local_addrs()[0]);
+    let server = TcpServer::builder().listen(&host, port).serve(handle)?;
+    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;

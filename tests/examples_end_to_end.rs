@@ -336,7 +336,19 @@ fn servers_say_in_plain_words_that_an_address_is_taken() {
     let address = taken.local_addr().unwrap().to_string();
     for name in ["echo_server", "handler_echo", "tcp_server", "chat", "proxy"] {
         let message = complaint(example(name).arg(&address));
-        assert!(message.starts_with("Address already in use"), "{name}: {message}");
+        let expected = format!("cannot listen at {address}: Address already in use");
+        assert!(message.starts_with(&expected), "{name}: {message}");
+    }
+}
+
+#[test]
+fn servers_say_at_the_start_what_to_type_for_a_place_to_listen_at() {
+    for name in ["echo_server", "handler_echo", "tcp_server", "chat", "proxy"] {
+        for place in ["--help", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ":0"] {
+            let message = complaint(example(name).arg(place));
+            assert!(message.starts_with(&format!("{place:?}: ")), "{name}: {message}");
+            assert!(message.contains("localhost:7777 or [::1]:7777"), "{name}: {message}");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where to connect to, as it is typed.
+//! Where to listen or to connect to, as it is typed.
 
 use std::io;
 
