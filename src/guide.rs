@@ -224,6 +224,8 @@
 //! | `read_bytes(n, partial=True)` | [`IoStream::read_partial`](crate::IoStream::read_partial) |
 //! | `StreamClosedError`, `real_error` | [`StreamError`](crate::net::StreamError), or the error itself |
 //! | `UnsatisfiableReadError` | [`StreamError::ReadLimit`](crate::net::StreamError::ReadLimit), and the stream goes on |
+//! | `max_buffer_size`, 100 MB | [128 KiB](crate::IoStream::set_max_buffer_size), at which a stream stops receiving, but does not fail |
+//! | `max_write_buffer_size`, no limit | [16 MiB](crate::IoStream::set_max_write_buffer_size) |
 //! | `netutil.bind_sockets`, `bind_unix_socket`, `is_valid_ip` | [`net`](crate::net) has them; a socket that somebody listens at is left alone |
 //! | `add_accept_handler` | [`TcpListener::accept`](crate::net::TcpListener::accept), and [`UnixListener::accept`](crate::net::UnixListener::accept) |
 //! | `Resolver.configure` | [`TcpConnector::resolver`](crate::net::TcpConnector::resolver) |

@@ -210,6 +210,14 @@
 //! Linux 5.15 and newer, at full speed from 6.12. Optional kernel features are probed for, not read
 //! off a version; [`KernelFeatures`] lists them. Where io_uring is refused, [`Builder::build`] says
 //! who refused it and what to do about it.
+//!
+//! # Features
+//!
+//! Neither is on by default.
+//!
+//! * `futures-io`: that crate's `AsyncRead`, `AsyncBufRead` and `AsyncWrite` for [`IoStream`] and its
+//!   halves, and with them codecs and whatever else is written for these traits.
+//! * `regex`: `IoStream::read_until_regex`.
 
 mod buffer;
 mod builder;

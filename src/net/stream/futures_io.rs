@@ -125,7 +125,7 @@ impl Parts for WriteHalf {
 
 macro_rules! reads {
     ($reader:ty) => {
-        /// Copies once, out of the buffer that the kernel has filled.
+        /// With the feature `futures-io`. Copies once, out of the buffer that the kernel has filled.
         impl AsyncRead for $reader {
             fn poll_read(
                 self: Pin<&mut Self>,
@@ -137,7 +137,7 @@ macro_rules! reads {
             }
         }
 
-        /// Copies nothing: what is shown is the buffer that the kernel has filled.
+        /// With the feature `futures-io`. Copies nothing: what is shown is the buffer that the kernel has filled.
         impl AsyncBufRead for $reader {
             fn poll_fill_buf(
                 self: Pin<&mut Self>,
@@ -157,9 +157,9 @@ macro_rules! reads {
 
 macro_rules! writes {
     ($writer:ty) => {
-        /// Copies once, into the queue of what is sent. What does not fit there waits, instead of
-        /// being refused. Closing ends what the other side reads; if that is the other end of a pipe,
-        /// then only when the stream is dropped.
+        /// With the feature `futures-io`. Copies once, into the queue of what is sent. What does not
+        /// fit there waits, instead of being refused. Closing ends what the other side reads; if that
+        /// is the other end of a pipe, then only when the stream is dropped.
         impl AsyncWrite for $writer {
             fn poll_write(
                 self: Pin<&mut Self>,

@@ -93,10 +93,11 @@ impl IoStream {
         self.read(|incoming| incoming.read_until(delimiter, most, &mut searched)).await
     }
 
-    /// Reads up to the end of the first match, `most` bytes in all.
+    /// With the feature `regex`: reads up to the end of the first match, `most` bytes in all.
     ///
-    /// Matching is tried on what has arrived, whenever something arrives: a match that could have
-    /// been longer with what comes later is not. It begins anew each time, so keep `most` small.
+    /// `regex` is one of bytes. Matching is tried on what has arrived, whenever something arrives: a
+    /// match that could have been longer with what comes later is not. It begins anew each time, so
+    /// keep `most` small.
     ///
     /// # Errors
     ///
