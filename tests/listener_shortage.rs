@@ -6,9 +6,10 @@ mod stress_support;
 use listener_support::{
     SHORT, assert_same, blank_socket, both_ways, connect_many, is_closed, listen, rebind, run,
 };
-use ringloop::time;
+use ringloop::{IoStream, time};
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use stress_support::turn;
 
@@ -86,6 +87,25 @@ fn out_of_descriptors_a_listener_does_not_spin() {
         drop(limit);
         let stream = run(io_loop, async || listener.accept().await.unwrap());
         assert_same(&stream, &clients[0]);
+    });
+}
+
+#[test]
+fn a_listener_that_has_paused_again_and_again_tries_once_when_a_stream_is_closed() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let _clients = connect_many(address, 1);
+        let stream = IoStream::new(UnixStream::pair().unwrap().0).unwrap();
+        let _limit = LowLimit::spare(0);
+        run(io_loop, async || {
+            time::timeout(Duration::from_millis(100), listener.accept()).await.unwrap_err();
+        });
+        let before = io_loop.metrics().callbacks;
+        drop(stream);
+        // Somebody else is faster.
+        let _taken = File::open("/dev/null").unwrap();
+        turn(io_loop);
+        assert_eq!(io_loop.metrics().callbacks - before, 1);
     });
 }
 

@@ -15,7 +15,8 @@ impl Core {
     /// Has `listener` told, once, when one of the loop's streams is gone.
     pub(crate) fn await_descriptor(&self, listener: Weak<dyn Starved>) {
         let mut starved = self.starved.borrow_mut();
-        starved.retain(|listener| listener.strong_count() > 0);
+        // A pause may have ended by itself, and another one begun.
+        starved.retain(|other| other.strong_count() > 0 && !Weak::ptr_eq(other, &listener));
         starved.push(listener);
     }
 
