@@ -340,6 +340,45 @@ fn no_more_connections_are_served_at_a_time_than_allowed_and_the_rest_waits_in_t
 }
 
 #[test]
+fn the_sockets_of_a_server_share_its_limit() {
+    both_ways(|io_loop, _| {
+        let (most, now) = (Count::default(), Rc::new(Cell::new(0_usize)));
+        let (peak, running) = (most.clone(), now.clone());
+        let builder = local().listen("127.0.0.1", 0).max_connections(2);
+        let server = builder.serve(move |stream| {
+            running.set(running.get() + 1);
+            peak.add(running.get().saturating_sub(peak.get()));
+            let running = running.clone();
+            async move {
+                let result = echo_line(stream).await;
+                running.set(running.get() - 1);
+                result
+            }
+        });
+        let server = server.unwrap();
+        let addresses = server.local_addrs();
+        let connect = |number: usize| {
+            let client = TcpStream::connect(addresses[number % 2]).unwrap();
+            client.set_nonblocking(true).unwrap();
+            client
+        };
+        // While both accept.
+        turn(io_loop);
+        let mut clients: Vec<_> = (0..2).map(|_| connect(0)).collect();
+        turn_until(io_loop, || now.get() == 2);
+        clients.extend((2..20).map(connect));
+        (0..5).for_each(|_| turn(io_loop));
+        for (number, client) in clients.iter().enumerate() {
+            writeln!(&*client, "{number}").unwrap();
+        }
+        for (number, client) in clients.into_iter().enumerate() {
+            assert_eq!(read_to_end(io_loop, client), format!("{number}\n").into_bytes());
+        }
+        assert_eq!(most.get(), 2);
+    });
+}
+
+#[test]
 fn a_limited_server_accepts_no_more_in_a_turn_than_one_without_a_limit() {
     const CLIENTS: usize = 300;
     both_ways(|io_loop, _| {

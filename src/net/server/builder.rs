@@ -12,12 +12,14 @@ use crate::task::Source;
 use crate::task::body::Failure;
 use crate::task::outcome::Outcome;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::panic::Location;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
 
 /// Connections that a server with a limit accepts ahead of their handlers, per socket, however far
 /// off the limit is: as many as a listener that is told nothing.
@@ -103,9 +105,9 @@ impl TcpServerBuilder {
         self
     }
 
-    /// No more connections than this at a time. The rest waits in the kernel's backlog until one of
-    /// them ends: its handler has ended, and its stream is closed, after what was written is sent. No
-    /// limit by default; 1 at least.
+    /// No more connections than this at a time, at all places together. The rest waits in the kernel's
+    /// backlog until one of them ends: its handler has ended, and its stream is closed, after what was
+    /// written is sent. No limit by default; 1 at least.
     pub fn max_connections(mut self, connections: usize) -> TcpServerBuilder {
         self.max_connections = connections;
         self
@@ -191,10 +193,8 @@ where
     /// Accepts until the socket is closed.
     async fn run(self) -> io::Result<()> {
         loop {
-            if self.connections.is_limited() {
-                self.wait_for_room().await;
-            }
-            match Accept::new(&self.acceptor).await {
+            let mut accept = Accept::new(&self.acceptor);
+            match poll_fn(|context| self.poll_next(&mut accept, context)).await {
                 Ok(stream) => self.begin(stream),
                 Err(error) if ListenerError::of(&error).is_some() => return Ok(()),
                 Err(error) => return Err(context("cannot accept", error)),
@@ -202,16 +202,19 @@ where
         }
     }
 
-    /// Leaves connections in the backlog while there are too many.
-    async fn wait_for_room(&self) {
-        loop {
-            let room = self.connections.room();
-            self.acceptor.set_limit(room.min(AHEAD));
-            if room > 0 {
-                return;
-            }
-            self.connections.has_room().await;
+    /// Leaves connections in the backlog while there are too many: also if those of other sockets have
+    /// become too many since this one has asked.
+    fn poll_next(
+        &self,
+        accept: &mut Accept<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<IoStream>> {
+        if self.connections.is_limited() {
+            let polled = self.connections.poll_room(context);
+            self.acceptor.set_limit(self.connections.room().min(AHEAD));
+            ready!(polled);
         }
+        Pin::new(accept).poll(context)
     }
 
     fn begin(&self, stream: IoStream) {

@@ -76,9 +76,9 @@ impl Connections {
         self.limit.saturating_sub(self.len())
     }
 
-    /// Waits until there may be more.
-    pub(super) async fn has_room(&self) {
-        poll_fn(|context| self.watch(context, || self.room() > 0)).await;
+    /// Ready when there may be more.
+    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        self.watch(context, || self.room() > 0)
     }
 
     /// Waits until there are none.
