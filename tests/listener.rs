@@ -3,6 +3,7 @@
 mod listener_support;
 mod meddling;
 mod stress_support;
+mod waker_support;
 
 use futures::StreamExt;
 use futures::future::{FutureExt, join};
@@ -13,11 +14,13 @@ use ringloop::{IoLoop, KernelFeatures, LoopError, time};
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use stress_support::{Count, alone, turn, turn_until};
+use waker_support::panics_when_woken;
 
 #[test]
 fn accept_gives_the_connections_in_the_order_in_which_they_came() {
@@ -251,5 +254,28 @@ fn wakers_may_use_the_listener_whenever_they_are_cloned_woken_or_dropped() {
         taken.sort_unstable();
         made.sort_unstable();
         assert_eq!(taken, made);
+    });
+}
+
+#[test]
+fn a_waker_that_panics_keeps_no_connection_from_others() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let mut clients = Vec::new();
+        // Out of the backlog, and then from the kernel.
+        for _ in 0..2 {
+            clients.extend(connect_many(address, 3));
+            let mut broken = Box::pin(listener.accept());
+            let waker = panics_when_woken();
+            assert!(broken.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            let turns = || (0..5).for_each(|_| turn(io_loop));
+            catch_unwind(AssertUnwindSafe(turns)).unwrap_err();
+            drop(broken);
+            for client in clients.drain(..) {
+                assert_same(&run(io_loop, || listener.accept()).unwrap(), &client);
+            }
+            // Until it has nothing to accept.
+            (0..5).for_each(|_| turn(io_loop));
+        }
     });
 }

@@ -2,6 +2,7 @@
 
 mod listener_support;
 mod stress_support;
+mod waker_support;
 
 use futures::future::FutureExt;
 use listener_support::{both_ways, build, connect_many, is_closed, listen, rebind, run};
@@ -9,8 +10,12 @@ use ringloop::KernelFeatures;
 use ringloop::net::ListenerError;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Context;
 use stress_support::{Count, alone, assert_open_fds, open_fds, turn, turn_at_most};
+use waker_support::{Alarm, panics_when_woken};
 
 #[test]
 fn close_frees_the_port_at_once_while_the_loop_does_not_run() {
@@ -123,6 +128,20 @@ fn a_listener_is_closed_by_who_is_woken_by_it() {
         drop(rebind(address));
         assert!(clients.iter().all(is_closed));
         drop(listener);
+    });
+}
+
+#[test]
+fn a_waker_that_panics_keeps_the_end_of_a_listener_from_nobody() {
+    both_ways(|_| {
+        let (listener, _) = listen();
+        let (mut first, mut second) = (pin!(listener.accept()), pin!(listener.accept()));
+        let (alarm, waker) = Alarm::new();
+        for (accept, waker) in [(&mut first, &panics_when_woken()), (&mut second, &waker)] {
+            assert!(accept.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        catch_unwind(AssertUnwindSafe(|| listener.close())).unwrap_err();
+        assert_eq!(alarm.rings(), 1);
     });
 }
 

@@ -2,6 +2,7 @@
 
 mod meddling;
 mod stress_support;
+mod waker_support;
 
 use futures::future::pending;
 use meddling::meddling_waker;
@@ -18,8 +19,10 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::Duration;
 use stress_support::{Count, alone, assert_open_fds, open_fds, turn, turn_until};
+use waker_support::{Alarm, panics_when_woken};
 
 const SHORT: Duration = Duration::from_millis(2);
+const LONG: Duration = Duration::from_secs(30);
 
 /// What the loop was told of failures.
 type Reports = Rc<RefCell<Vec<(Cause, String)>>>;
@@ -597,5 +600,33 @@ fn a_waker_may_turn_the_loop_while_it_is_cloned_for_a_shutdown() {
             turn(io_loop);
         }
         assert_eq!(server.connections(), 0);
+    });
+}
+
+#[test]
+fn a_waker_that_panics_keeps_the_end_of_a_connection_from_nobody() {
+    both_ways(|io_loop, reports| {
+        // The second one in a handler that is panicking.
+        for text in ["", "no"] {
+            let server = local().serve(async |stream: IoStream| {
+                let received = stream.read_until_close(1024).await.unwrap();
+                assert!(received.is_empty(), "a handler");
+            });
+            let server = server.unwrap();
+            let mut client = connect(&server);
+            turn_until(io_loop, || server.connections() == 1);
+            let (mut first, mut second) =
+                (pin!(server.shutdown(LONG)), pin!(server.shutdown(LONG)));
+            let (alarm, waker) = Alarm::new();
+            for (shutdown, waker) in [(&mut first, &panics_when_woken()), (&mut second, &waker)] {
+                assert!(shutdown.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+            }
+            client.write_all(text.as_bytes()).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            turn_until(io_loop, || server.connections() == 0);
+            assert_eq!(alarm.rings(), 1);
+            let told = if text.is_empty() { "woken" } else { "a handler" };
+            assert_eq!(reports.take(), [(Cause::Panic, told.to_owned())]);
+        }
     });
 }

@@ -2,6 +2,7 @@
 
 mod stream_support;
 mod support;
+mod waker_support;
 
 use ringloop::net::Write;
 use ringloop::{Events, IoLoop, IoStream, KernelFeatures, Panics, Trigger};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use stream_support::{poll_and_drop, poll_once, reset, run, send, settle, stream, tcp_stream};
 use support::{new_loop, turn};
+use waker_support::Alarm;
 
 type OnWake = Rc<dyn Fn(usize)>;
 
@@ -176,6 +178,22 @@ fn read_of_bomb(stream: &IoStream) -> Pin<Box<dyn Future<Output = ()> + '_>> {
 
 fn panics(body: impl FnOnce()) -> bool {
     catch_unwind(AssertUnwindSafe(body)).is_err()
+}
+
+#[test]
+fn a_stream_that_a_panic_drops_wakes_others_who_panic_and_the_process_goes_on() {
+    let _io_loop = new_loop();
+    let (stream, _peer) = stream();
+    let (mut first, mut second) = (Box::pin(stream.closed()), Box::pin(stream.closed()));
+    let (alarm, waker) = Alarm::new();
+    for (closed, waker) in [(&mut first, &Waker::from(Arc::new(Bomb))), (&mut second, &waker)] {
+        assert!(closed.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    assert!(panics(|| {
+        let _stream = stream;
+        panic!("on purpose, too");
+    }));
+    assert_eq!(alarm.rings(), 1);
 }
 
 #[test]

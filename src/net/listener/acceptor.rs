@@ -11,6 +11,7 @@ use crate::driver::OperationKey;
 use crate::driver::operation::{Operation, Outcome, Owner};
 use crate::io_loop::{Core, IoLoop, Starved, Timeout};
 use crate::net::IoStream;
+use crate::net::wakers::Wakers;
 use crate::{LoopError, sys};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -138,7 +139,7 @@ impl Acceptor {
         };
         drop(state);
         drop(left);
-        next.into_iter().for_each(Waker::wake);
+        Wakers::one(next).wake();
     }
 
     /// Accepts again, from the next turn on, if there is room.
@@ -164,17 +165,27 @@ impl Acceptor {
         if self.state.borrow().activity != Activity::Looking {
             return;
         }
-        // Whoever is woken may close it.
+        // They are woken last, as they may do anything, and panic.
+        let mut wakers = Wakers::default();
+        match self.empty_backlog(&mut wakers) {
+            Ok(()) => self.state.borrow_mut().activity = Activity::Resting,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.arm(),
+            Err(error) => self.refused(error),
+        }
+        wakers.wake();
+    }
+
+    /// Accepts until there is no room, or an error: `WouldBlock` if there is nothing more to accept.
+    fn empty_backlog(&self, wakers: &mut Wakers) -> io::Result<()> {
         while self.has_room() {
             match sys::accept(self.raw_fd()) {
-                Ok(socket) => self.accepted(socket),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.arm(),
+                Ok(socket) => wakers.extend(self.accepted(socket)),
                 Err(error)
                     if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
-                Err(error) => return self.refused(error),
+                Err(error) => return Err(error),
             }
         }
-        self.state.borrow_mut().activity = Activity::Resting;
+        Ok(())
     }
 
     fn arm(self: &Rc<Self>) {
@@ -192,16 +203,14 @@ impl Acceptor {
         }
     }
 
-    /// Queues a connection, unless the listener has ended.
-    fn accepted(&self, socket: OwnedFd) {
+    /// Queues a connection, unless the listener has ended. Who is to be woken for it.
+    fn accepted(&self, socket: OwnedFd) -> Option<Waker> {
         let mut state = self.state.borrow_mut();
         if state.ended.is_some() {
-            return;
+            return None;
         }
         state.pause.accepted();
-        let waker = state.queue.push(socket);
-        drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        state.queue.push(socket)
     }
 
     fn has_room(&self) -> bool {
@@ -258,7 +267,7 @@ impl Acceptor {
         state.ended.get_or_insert(reason);
         let wakers = state.queue.take_wakers();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.wake();
     }
 
     /// Stops accepting, closes the connections that nobody has taken, and the socket as soon as the
@@ -289,7 +298,7 @@ impl Acceptor {
         }
         let (sockets, wakers) = left;
         drop(sockets);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.wake();
     }
 
     fn close_socket(&self) {
@@ -302,8 +311,9 @@ impl Owner for Acceptor {
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
             Outcome::Accepted(socket) => {
-                self.accepted(socket);
+                let waker = self.accepted(socket);
                 self.stop_if_full();
+                Wakers::one(waker).wake();
             }
             Outcome::AcceptEnded(result) => {
                 let mut state = self.state.borrow_mut();

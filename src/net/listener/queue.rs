@@ -1,5 +1,6 @@
 //! Connections that have been accepted and not been taken, and those who wait for them.
 
+use crate::net::wakers::Wakers;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::task::Waker;
@@ -89,11 +90,11 @@ impl Queue {
     }
 
     /// Everybody and everything.
-    pub(super) fn take(&mut self) -> (VecDeque<OwnedFd>, Vec<Waker>) {
+    pub(super) fn take(&mut self) -> (VecDeque<OwnedFd>, Wakers) {
         (std::mem::take(&mut self.sockets), self.take_wakers())
     }
 
-    pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
+    pub(super) fn take_wakers(&mut self) -> Wakers {
         self.waiters.drain(..).map(|(_, waker)| waker).collect()
     }
 }

@@ -4,6 +4,7 @@
 use crate::io_loop::Core;
 use crate::net::IoStream;
 use crate::net::stream::Inner;
+use crate::net::wakers::Wakers;
 use crate::task::Source;
 use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
@@ -130,6 +131,6 @@ impl Drop for Entry {
         // Its task is detached, so that the loop reports how it ended.
         drop(connection);
         let watchers = self.connections.watchers.take();
-        watchers.into_iter().for_each(Waker::wake);
+        watchers.into_iter().collect::<Wakers>().wake();
     }
 }

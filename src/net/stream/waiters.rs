@@ -1,10 +1,9 @@
-//! Who waits, and whom to wake once nothing is borrowed any more.
+//! Who waits, and for what.
 
-use crate::report::drop_payload;
+use crate::net::wakers::Wakers;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// Futures that wait, each for a number to be reached.
@@ -101,7 +100,7 @@ impl Waiters {
     pub(super) fn take_up_to(&mut self, reached: u64) -> Wakers {
         let mut wakers = Wakers::one(self.take_reached(reached));
         while let Some(waker) = self.take_reached(reached) {
-            wakers.others.push_back(waker);
+            wakers.push(waker);
         }
         wakers
     }
@@ -114,42 +113,6 @@ impl Waiters {
 
     pub(super) fn take_all(&mut self) -> Wakers {
         self.take_up_to(u64::MAX)
-    }
-}
-
-/// Whom to wake. Those who are left when this is dropped, because one of them has panicked, are
-/// woken all the same.
-#[must_use]
-#[derive(Default)]
-pub(super) struct Wakers {
-    one: Option<Waker>,
-    others: VecDeque<Waker>,
-}
-
-impl Wakers {
-    pub(super) fn one(waker: Option<Waker>) -> Wakers {
-        Wakers { one: waker, others: VecDeque::new() }
-    }
-
-    pub(super) fn wake(mut self) {
-        while let Some(waker) = self.next() {
-            waker.wake();
-        }
-    }
-
-    fn next(&mut self) -> Option<Waker> {
-        self.one.take().or_else(|| self.others.pop_front())
-    }
-}
-
-impl Drop for Wakers {
-    fn drop(&mut self) {
-        while let Some(waker) = self.next() {
-            // The first panic is the one that is reported.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                drop_payload(payload);
-            }
-        }
     }
 }
 
@@ -185,10 +148,6 @@ mod tests {
         Waker::from(Arc::new(Marker(number, woken.clone())))
     }
 
-    fn count_of(wakers: &Wakers) -> usize {
-        wakers.one.iter().count() + wakers.others.len()
-    }
-
     #[test]
     fn those_are_woken_whose_number_is_reached() {
         let mut waiters = Waiters::default();
@@ -196,10 +155,10 @@ mod tests {
         for (ticket, target) in tickets.iter_mut().zip([5, 1, 9, 5]) {
             assert!(waiters.insert(ticket, target, waker(0)).is_none());
         }
-        assert_eq!(count_of(&waiters.take_up_to(0)), 0);
-        assert_eq!(count_of(&waiters.take_up_to(5)), 3);
-        assert_eq!(count_of(&waiters.take_up_to(8)), 0);
-        assert_eq!(count_of(&waiters.take_all()), 1);
+        assert_eq!(waiters.take_up_to(0).len(), 0);
+        assert_eq!(waiters.take_up_to(5).len(), 3);
+        assert_eq!(waiters.take_up_to(8).len(), 0);
+        assert_eq!(waiters.take_all().len(), 1);
     }
 
     #[test]
@@ -251,12 +210,12 @@ mod tests {
             assert!(waiters.knows(*ticket, target, &waker));
         }
         for reached in 1..=count / 2 {
-            assert_eq!(count_of(&waiters.take_up_to(reached)), 1);
+            assert_eq!(waiters.take_up_to(reached).len(), 1);
         }
         for ticket in tickets.iter_mut().rev() {
             waiters.remove(ticket);
         }
-        assert_eq!(count_of(&waiters.take_all()), 0);
+        assert_eq!(waiters.take_all().len(), 0);
         COMPARISONS.get() / count as usize
     }
 
@@ -287,6 +246,6 @@ mod tests {
         }
         assert!(waiters.remove(&mut ticket).is_some());
         assert!(waiters.remove(&mut ticket).is_none());
-        assert_eq!(count_of(&waiters.take_all()), 0);
+        assert_eq!(waiters.take_all().len(), 0);
     }
 }
