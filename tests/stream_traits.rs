@@ -12,7 +12,7 @@ use ringloop::{IoLoop, IoStream};
 use std::future::Future;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use stream_support::{noise, poll_and_drop, read_all, run, send, settle, stream};
+use stream_support::{noise, poll_and_drop, poll_once, read_all, run, send, settle, stream};
 use support::new_loop;
 
 fn pair() -> (IoStream, IoStream) {
@@ -143,6 +143,41 @@ fn what_a_half_has_shown_comes_first_however_it_is_read() {
             });
         }
     }
+}
+
+#[test]
+fn what_a_half_puts_back_is_told_to_a_read_of_the_stream_that_waits() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let (mut reader, writer) = stream.split();
+    send(&peer, "abc");
+    run(&io_loop, async || {
+        reader.fill_buf().await.unwrap();
+        let read = writer.as_ref().read_bytes(3);
+        let put_back = async { reader.consume_unpin(0) };
+        assert_eq!(futures::join!(read, put_back).0.unwrap(), b"abc");
+    });
+}
+
+#[test]
+fn a_search_that_waits_finds_what_a_half_puts_back() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let (mut reader, writer) = stream.split();
+    send(&peer, "one\ntwo");
+    run(&io_loop, async || assert_eq!(reader.fill_buf().await.unwrap(), b"one\ntwo"));
+    let mut read = Box::pin(writer.as_ref().read_until(b"\n", 100));
+    send(&peer, ", three");
+    assert!(poll_once(read.as_mut()).is_pending());
+    settle(&io_loop);
+    assert!(poll_once(read.as_mut()).is_pending());
+    reader.consume_unpin(0);
+    send(&peer, "\n");
+    settle(&io_loop);
+    run(&io_loop, async || {
+        assert_eq!(read.await.unwrap(), b"one\n");
+        assert_eq!(writer.as_ref().read_until(b"\n", 100).await.unwrap(), b"two, three\n");
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::inner::Inner;
 use super::waiters::Ticket;
 use super::{IoStream, ReadHalf, WriteHalf};
 use crate::buffer::{Payload, Piece};
+use crate::net::wakers::Wakers;
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use std::cell::RefCell;
 use std::fmt;
@@ -26,7 +27,8 @@ impl Polled {
         let piece = self.piece.take();
         if let Some(piece) = piece {
             let scarce = inner.are_buffers_scarce();
-            inner.incoming.borrow_mut().unread(piece, scarce);
+            let waiting = inner.incoming.borrow_mut().unread(piece, scarce);
+            Wakers::one(waiting).wake();
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Incoming {
     busy: bool,
     /// The read that waits asks for this many bytes.
     wanted: usize,
+    /// It has looked for a delimiter in this many bytes.
+    searched: usize,
     /// Those who wait for the end, and not for data. Most often nobody does.
     watchers: Option<Box<Waiters>>,
     high_water: usize,
@@ -61,6 +63,7 @@ impl Default for Incoming {
             news: News::default(),
             busy: false,
             wanted: 0,
+            searched: 0,
             watchers: None,
             high_water: HIGH_WATER,
         }
@@ -230,6 +233,7 @@ impl Incoming {
         self.busy = false;
         self.awaited = false;
         self.wanted = 0;
+        self.searched = 0;
     }
 
     /// As `finish`, for one that is not done: what came for it may have to wait for long. Its waker
@@ -271,28 +275,32 @@ impl Incoming {
         }
     }
 
-    /// Puts back what is left of a piece.
+    /// Puts back what is left of a piece. Who is to be woken for it: somebody may have begun to wait
+    /// since it was taken.
     #[cfg(feature = "futures-io")]
-    pub(super) fn unread(&mut self, mut piece: Piece, scarce: bool) {
+    pub(super) fn unread(&mut self, mut piece: Piece, scarce: bool) -> Option<Waker> {
+        if piece.is_empty() {
+            return None;
+        }
         if scarce || self.receiving.is_none() {
             // Nobody would look for it any more when buffers are missing.
             piece.give_back();
         }
         self.queue.unpop(piece);
+        self.searched = 0;
+        if mem::take(&mut self.awaited) { self.reader.take() } else { None }
     }
 
-    /// Up to and with `delimiter`, `most` bytes in all. It has been looked for in the first
-    /// `searched` bytes.
+    /// Up to and with `delimiter`, `most` bytes in all.
     pub(super) fn read_until(
         &mut self,
         delimiter: &[u8],
         most: usize,
-        searched: &mut usize,
     ) -> Poll<io::Result<Vec<u8>>> {
         // The end of what was searched may be the beginning of a delimiter.
-        let from = searched.saturating_sub(delimiter.len().saturating_sub(1));
+        let from = self.searched.saturating_sub(delimiter.len().saturating_sub(1));
         let found = self.queue.find(delimiter, from);
-        *searched = self.queue.len();
+        self.searched = self.queue.len();
         self.read_up_to(found, most)
     }
 

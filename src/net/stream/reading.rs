@@ -89,8 +89,7 @@ impl IoStream {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub async fn read_until(&self, delimiter: &[u8], most: usize) -> io::Result<Vec<u8>> {
-        let mut searched = 0;
-        self.read(|incoming| incoming.read_until(delimiter, most, &mut searched)).await
+        self.read(|incoming| incoming.read_until(delimiter, most)).await
     }
 
     /// With the feature `regex`: reads up to the end of the first match, `most` bytes in all.
