@@ -3,7 +3,7 @@
 mod stream_support;
 mod support;
 
-use ringloop::{Chunk, IoLoop, IoStream, KernelFeatures, Panics, Payload};
+use ringloop::{Chunk, IoLoop, IoStream, KernelFeatures, Panics, Payload, Piece};
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -470,6 +470,43 @@ fn what_is_written_to_a_peer_that_does_not_receive_leaves_its_buffer_to_those_wh
             true => blocked.write_vectored([held]).queued().unwrap(),
         }
         turn_until(&io_loop, || read.is_finished());
+    }
+}
+
+#[test]
+fn what_is_written_to_a_peer_of_another_loop_leaves_its_buffer_to_its_own() {
+    type Write = fn(&IoStream, Piece);
+    let ways: [Write; 5] = [
+        |blocked, piece| blocked.write(piece).queued().unwrap(),
+        |blocked, piece| {
+            blocked.write_vectored([vec![0; 1000].into(), Payload::from(piece)]).queued().unwrap();
+        },
+        |blocked, piece| {
+            blocked.write(vec![0; 4 << 20]).queued().unwrap();
+            blocked.write(piece).queued().unwrap();
+        },
+        |blocked, piece| {
+            blocked.write(vec![0; 4 << 20]).queued().unwrap();
+            settle(&IoLoop::current());
+            blocked.write(piece).queued().unwrap();
+        },
+        |blocked, piece| {
+            blocked.write(vec![0; 4 << 20]).queued().unwrap();
+            settle(&IoLoop::current());
+            blocked.write_vectored([piece]).queued().unwrap();
+        },
+    ];
+    for write in ways {
+        let io_loop = loop_with(1, 4);
+        let (stream, peer) = stream();
+        let piece = run(&io_loop, async || lent(&stream, &peer, "full").await);
+        let other = IoLoop::new().unwrap();
+        let (blocked, _peer) = stream_support::stream();
+        while socket2::SockRef::from(&blocked).send(&[0; 4096]).is_ok() {}
+        write(&blocked, piece);
+        settle(&other);
+        send(&peer, "more");
+        run(&io_loop, async || assert_eq!(stream.read_bytes(4).await.unwrap(), b"more"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Chunk`], a piece of received data.
 
 use super::memory::Share;
+use crate::handle::Shared;
 use std::fmt;
 use std::ops::{Deref, Range};
 
@@ -46,6 +47,11 @@ impl Chunk {
         let fits = piece.start <= piece.end && piece.end <= share.buffer_size();
         assert!(fits, "a piece of data is longer than its buffer");
         Chunk { share, span: Span::new(piece.start as u32, piece.end as u32) }
+    }
+
+    /// Whether its buffer is of a pool of this loop's.
+    pub(super) fn is_of(&self, home: &Shared) -> bool {
+        self.share.is_of(home)
     }
 
     /// Forgets the first `count` bytes, or all if there are fewer.

@@ -1,6 +1,7 @@
 //! [`Gather`], payloads that are sent by one request.
 
 use super::Payload;
+use crate::handle::Shared;
 
 /// What one request sends: most often one payload. What the kernel reads stays where it is when
 /// this is moved.
@@ -41,6 +42,14 @@ impl Gather {
         match self {
             Gather::One(payload) => payload.give_back(),
             Gather::Many(many) => many.payloads.iter_mut().for_each(Payload::give_back),
+        }
+    }
+
+    /// The same, if the pool is another loop's than this.
+    pub(crate) fn bring_home(&mut self, home: &Shared) {
+        match self {
+            Gather::One(payload) => payload.bring_home(home),
+            Gather::Many(many) => many.payloads.iter_mut().for_each(|one| one.bring_home(home)),
         }
     }
 

@@ -186,6 +186,13 @@ impl Share {
         unsafe { (*self.lent().memory).buffer_size }
     }
 
+    /// Whether its buffer is of a pool of this loop's.
+    pub(super) fn is_of(&self, home: &Shared) -> bool {
+        // SAFETY: as above.
+        let shared = unsafe { &(*self.lent().memory).shared };
+        std::ptr::eq(Arc::as_ptr(shared), home)
+    }
+
     /// Where its buffer begins.
     #[inline]
     pub(super) fn address(&self) -> *mut u8 {

@@ -1,6 +1,7 @@
 //! [`Payload`], data to be sent.
 
 use super::{Chunk, Piece};
+use crate::handle::Shared;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -43,6 +44,13 @@ impl Payload {
     pub(crate) fn give_back(&mut self) {
         if let Bytes::Piece(piece) = &mut self.0 {
             piece.give_back();
+        }
+    }
+
+    /// The same, if the pool is another loop's than this.
+    pub(crate) fn bring_home(&mut self, home: &Shared) {
+        if let Bytes::Piece(piece) = &mut self.0 {
+            piece.bring_home(home);
         }
     }
 

@@ -1,6 +1,7 @@
 //! [`Piece`], received data on its way to whoever reads it.
 
 use super::Chunk;
+use crate::handle::Shared;
 use std::fmt;
 use std::ops::Deref;
 
@@ -8,7 +9,8 @@ use std::ops::Deref;
 ///
 /// As a rule it is a [`Chunk`], still where the kernel has put it, and keeps one buffer of the
 /// pool until it is dropped. Data that had to wait for its reader may have been copied out of its
-/// buffer meanwhile. Either way it can be written to another stream without being copied again:
+/// buffer meanwhile. Either way it can be written to another stream without being copied again (but
+/// if that is another loop's, and what is written has to wait for its peer, it is):
 ///
 /// ```
 /// use ringloop::{IoLoop, IoStream};
@@ -96,6 +98,13 @@ impl Piece {
     #[inline]
     pub(crate) fn give_back(&mut self) {
         if self.is_lent() {
+            self.copy_out();
+        }
+    }
+
+    /// The same, if the pool is another loop's than this, which cannot have it given back.
+    pub(crate) fn bring_home(&mut self, home: &Shared) {
+        if matches!(&self.0, Kind::Lent(chunk) if !chunk.is_of(home)) {
             self.copy_out();
         }
     }

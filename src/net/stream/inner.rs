@@ -81,6 +81,7 @@ impl Inner {
     }
 
     /// Whoever may have to wait for long is to copy what it keeps.
+    #[cfg(feature = "futures-io")]
     #[cold]
     pub(super) fn are_buffers_scarce(&self) -> bool {
         self.core().is_ok_and(|core| core.are_buffers_scarce())

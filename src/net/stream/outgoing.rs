@@ -4,6 +4,7 @@ use super::error::{Reason, StreamError};
 use super::waiters::Waiters;
 use crate::buffer::{Gather, Payload};
 use crate::driver::OperationKey;
+use crate::handle::Shared;
 use crate::net::wakers::Wakers;
 use std::collections::VecDeque;
 use std::io;
@@ -147,6 +148,11 @@ impl Outgoing {
     /// Copies what waits to be sent, so that its buffers can be used.
     pub(super) fn give_back(&mut self) {
         iter::once(&mut self.next).chain(&mut self.rest).for_each(Payload::give_back);
+    }
+
+    /// The same, for buffers of other loops' pools.
+    pub(super) fn bring_home(&mut self, home: &Shared) {
+        iter::once(&mut self.next).chain(&mut self.rest).for_each(|one| one.bring_home(home));
     }
 
     /// Where what has been written ends.

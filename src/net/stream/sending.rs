@@ -10,6 +10,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
+use std::slice;
 use std::task::{Context, Poll};
 
 impl Inner {
@@ -18,8 +19,8 @@ impl Inner {
         let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(payload.len())?;
-            if outgoing.is_patient() && self.are_buffers_scarce() {
-                payload.give_back();
+            if outgoing.is_patient() {
+                self.unburden(slice::from_mut(&mut payload));
             }
             outgoing.push(payload);
             (outgoing.written(), outgoing.becomes_due())
@@ -36,8 +37,8 @@ impl Inner {
         let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(total)?;
-            if outgoing.is_patient() && self.are_buffers_scarce() {
-                pieces.iter_mut().for_each(Payload::give_back);
+            if outgoing.is_patient() {
+                self.unburden(&mut pieces);
             }
             pieces.into_iter().for_each(|piece| outgoing.push(piece));
             (outgoing.written(), outgoing.becomes_due())
@@ -46,6 +47,17 @@ impl Inner {
             self.send_soon()?;
         }
         Ok(target)
+    }
+
+    /// What may have to wait for long is to keep no buffers from others.
+    #[cold]
+    fn unburden(&self, pieces: &mut [Payload]) {
+        let Ok(core) = self.core() else { return };
+        if core.are_buffers_scarce() {
+            pieces.iter_mut().for_each(Payload::give_back);
+        } else {
+            pieces.iter_mut().for_each(|piece| piece.bring_home(&core.shared));
+        }
     }
 
     /// Has the kernel send what has become due, once the loop has nothing else to do: what is
@@ -70,7 +82,15 @@ impl Inner {
     }
 
     #[inline(never)]
-    fn send_patiently(self: &Rc<Self>, data: Gather, sent: usize, core: &Core) -> io::Result<()> {
+    fn send_patiently(
+        self: &Rc<Self>,
+        mut data: Gather,
+        sent: usize,
+        core: &Core,
+    ) -> io::Result<()> {
+        // The driver sees to this loop's own buffers.
+        data.bring_home(&core.shared);
+        self.outgoing.borrow_mut().bring_home(&core.shared);
         let stream = self.as_fd().as_raw_fd();
         let operation = Operation::Send { stream, kind: self.kind, data, sent };
         let operation = core.submit(operation, self.clone())?;
