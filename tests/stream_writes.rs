@@ -85,6 +85,29 @@ fn nothing_is_written_after_everything_before_it() {
 }
 
 #[test]
+fn a_long_write_is_sent_in_parts_between_which_others_have_their_turn() {
+    const LENGTH: usize = 64 << 20;
+    let io_loop = new_loop();
+    for last in ["", "more"] {
+        let (stream, peer) = stream();
+        stream.set_max_write_buffer_size(2 * LENGTH);
+        let reading = std::thread::spawn(move || std::io::copy(&mut &peer, &mut std::io::sink()));
+        let before = io_loop.metrics();
+        run(&io_loop, async || {
+            stream.write(vec![0; LENGTH]).queued().unwrap();
+            stream.write(last).await.unwrap();
+        });
+        let after = io_loop.metrics();
+        // However fast the peer is.
+        assert!(after.submissions - before.submissions >= 16);
+        assert!(after.turns - before.turns >= 16);
+        drop(stream);
+        settle(&io_loop);
+        assert_eq!(reading.join().unwrap().unwrap(), (LENGTH + last.len()) as u64);
+    }
+}
+
+#[test]
 fn what_was_written_is_sent_though_its_future_is_dropped_at_any_poll() {
     for polls in 0..4 {
         let io_loop = new_loop();

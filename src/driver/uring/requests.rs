@@ -6,10 +6,12 @@ use crate::features::KernelFeatures as Features;
 use crate::sys;
 use io_uring::{opcode, squeue, types};
 
-/// What one system call reads or writes at most (`MAX_RW_COUNT`).
-const LONGEST: usize = 0x7fff_f000;
-/// The length of a read into a buffer yet to be chosen, which has its own.
-const WHOLE_BUFFER: u32 = LONGEST as u32;
+/// What one request sends at most, if it is one payload: as much as the buffer of a socket may hold
+/// (`tcp_wmem`). While a peer keeps up, the kernel would go on with more, and nobody has a turn.
+const LONGEST_SEND: usize = 4 * 1024 * 1024;
+/// The length of a read into a buffer yet to be chosen, which has its own: what one system call reads
+/// at most (`MAX_RW_COUNT`).
+const WHOLE_BUFFER: u32 = 0x7fff_f000;
 /// Or the kernel would come back with what fits into its buffers.
 const ALL_OF_IT: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// Reads and writes where the file stands.
@@ -96,7 +98,7 @@ pub(super) fn quick_send(send: QuickSend, rest: Rest<'_>, registered: bool) -> s
 fn send(stream: types::Fd, rest: Rest<'_>, flags: i32) -> squeue::Entry {
     match rest {
         Rest::Slice(bytes) => {
-            let length = bytes.len().min(LONGEST) as u32;
+            let length = bytes.len().min(LONGEST_SEND) as u32;
             opcode::Send::new(stream, bytes.as_ptr(), length).flags(flags).build()
         }
         Rest::Message(header) => opcode::SendMsg::new(stream, header).flags(flags as u32).build(),
@@ -106,7 +108,7 @@ fn send(stream: types::Fd, rest: Rest<'_>, flags: i32) -> squeue::Entry {
 fn write(stream: types::Fd, rest: Rest<'_>) -> squeue::Entry {
     match rest {
         Rest::Slice(bytes) => {
-            let length = bytes.len().min(LONGEST) as u32;
+            let length = bytes.len().min(LONGEST_SEND) as u32;
             opcode::Write::new(stream, bytes.as_ptr(), length).offset(NO_OFFSET).build()
         }
         Rest::Message(header) => {

@@ -195,18 +195,25 @@ impl Outgoing {
     /// As many payloads as one request is to send.
     #[inline(never)]
     fn gather(&mut self, first: Payload) -> (Gather, usize) {
-        let mut bytes = first.len();
+        let alone = first.len();
+        let mut bytes = alone;
         let more = (self.rest.iter().take(MOST_PAYLOADS - 1))
             .take_while(|payload| {
                 bytes = bytes.saturating_add(payload.len());
                 bytes <= MOST_BYTES
             })
             .count();
-        let data: Vec<_> = iter::once(first).chain(self.rest.drain(..more)).collect();
-        let length = data.iter().map(|payload| payload.len()).sum();
+        let (data, length) = match more {
+            0 => (Gather::One(first), alone),
+            _ => {
+                let all: Vec<_> = iter::once(first).chain(self.rest.drain(..more)).collect();
+                let length = all.iter().map(|payload| payload.len()).sum();
+                (Gather::many(all), length)
+            }
+        };
         self.next = self.rest.pop_front().unwrap_or_default();
         self.waiting -= length;
-        (Gather::many(data), length)
+        (data, length)
     }
 
     /// Nothing is to be sent but what was taken, and the end is to follow.
