@@ -5,9 +5,10 @@ mod stream_support;
 mod support;
 
 use counting::{allocations, growth};
-use ringloop::{IoLoop, IoStream};
+use ringloop::{IoLoop, IoStream, Payload};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use stream_support::{poll_and_drop, poll_once, run, settle, stream};
 use support::{move_to, turn, watchdog};
 
@@ -97,6 +98,22 @@ fn an_idle_stream_costs_no_more_than_512_bytes() {
     });
     let each = grown / STREAMS as isize;
     assert!(each <= 512, "{each} bytes");
+}
+
+#[test]
+fn small_writes_that_wait_take_up_little_more_than_their_bytes() {
+    const WRITES: usize = 100_000;
+    let io_loop = loop_of_buffers();
+    let (stream, _peer) = stream();
+    stream.write(vec![0; 4 << 20]).queued().unwrap();
+    settle(&io_loop);
+    let shared: Arc<[u8]> = b"x"[..].into();
+    let makes: [&dyn Fn() -> Payload; 3] =
+        [&|| Payload::from_static(b"x"), &|| shared.clone().into(), &|| "x".into()];
+    for make in makes {
+        let grown = growth(|| (0..WRITES).for_each(|_| stream.write(make()).queued().unwrap()));
+        assert!(grown <= 2 * WRITES as isize, "{grown} bytes");
+    }
 }
 
 #[test]

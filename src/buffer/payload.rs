@@ -54,6 +54,14 @@ impl Payload {
         }
     }
 
+    /// The same in memory of its own.
+    pub(crate) fn into_owned(self) -> Payload {
+        match self.0 {
+            Bytes::Owned(_) => self,
+            _ => self.to_vec().into(),
+        }
+    }
+
     /// Adds a copy of `more` to the end, if this is memory of its own and has not grown large.
     pub(crate) fn append(&mut self, more: &[u8]) -> bool {
         match &mut self.0 {

@@ -132,11 +132,13 @@ impl Outgoing {
 
     #[inline(never)]
     fn push_behind(&mut self, payload: Payload) {
+        let is_small = payload.len() <= SMALL;
         let last = self.rest.back_mut().unwrap_or(&mut self.next);
-        let joined = payload.len() <= SMALL && last.append(&payload);
-        if !joined {
-            self.rest.push_back(payload);
+        if is_small && last.append(&payload) {
+            return;
         }
+        // What follows may be added to it, instead of costing more than its bytes.
+        self.rest.push_back(if is_small { payload.into_owned() } else { payload });
     }
 
     /// What is written now waits for the peer to receive what was written before.
