@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
-use stream_support::{noise, poll_and_drop, poll_once, run, send, settle, stream};
+use stream_support::{noise, poll_and_drop, poll_once, read_all, run, send, settle, stream};
 use support::{turn, turn_until, watchdog};
 
 fn loop_with(count: u16, size: usize) -> IoLoop {
@@ -508,6 +508,31 @@ fn what_is_written_to_a_peer_of_another_loop_leaves_its_buffer_to_its_own() {
         send(&peer, "more");
         run(&io_loop, async || assert_eq!(stream.read_bytes(4).await.unwrap(), b"more"));
     }
+}
+
+#[test]
+fn what_another_loop_has_sent_leaves_its_buffer_to_its_own_though_that_loop_sleeps() {
+    let io_loop = loop_with(1, 4);
+    let (stream, peer) = stream();
+    let (pieces, received) = async_channel::unbounded::<Piece>();
+    let other = std::thread::spawn(move || {
+        let other = IoLoop::new().unwrap();
+        let (out, peer) = stream_support::stream();
+        run(&other, async || {
+            while let Ok(piece) = received.recv().await {
+                out.write(piece).queued().unwrap();
+            }
+        });
+        drop(out);
+        settle(&other);
+        read_all(&peer)
+    });
+    for text in ["one ", "two "] {
+        let piece = run(&io_loop, async || lent(&stream, &peer, text).await);
+        pieces.send_blocking(piece).unwrap();
+    }
+    drop(pieces);
+    assert_eq!(other.join().unwrap(), b"one two ");
 }
 
 #[cfg(feature = "futures-io")]

@@ -50,6 +50,7 @@ impl Chunk {
     }
 
     /// Whether its buffer is of a pool of this loop's.
+    #[inline]
     pub(super) fn is_of(&self, home: &Shared) -> bool {
         self.share.is_of(home)
     }

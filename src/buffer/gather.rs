@@ -45,7 +45,16 @@ impl Gather {
         }
     }
 
-    /// The same, if the pool is another loop's than this.
+    /// Whether it keeps buffers of other loops' than this.
+    #[inline]
+    pub(crate) fn is_foreign(&self, home: &Shared) -> bool {
+        match self {
+            Gather::One(payload) => payload.is_foreign(home),
+            Gather::Many(many) => many.payloads.iter().any(|payload| payload.is_foreign(home)),
+        }
+    }
+
+    /// Copies what is in buffers of other loops' than this.
     pub(crate) fn bring_home(&mut self, home: &Shared) {
         match self {
             Gather::One(payload) => payload.bring_home(home),

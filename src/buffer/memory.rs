@@ -187,6 +187,7 @@ impl Share {
     }
 
     /// Whether its buffer is of a pool of this loop's.
+    #[inline]
     pub(super) fn is_of(&self, home: &Shared) -> bool {
         // SAFETY: as above.
         let shared = unsafe { &(*self.lent().memory).shared };

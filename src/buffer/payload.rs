@@ -47,7 +47,13 @@ impl Payload {
         }
     }
 
-    /// The same, if the pool is another loop's than this.
+    /// Whether it keeps a buffer of another loop's than this.
+    #[inline]
+    pub(super) fn is_foreign(&self, home: &Shared) -> bool {
+        matches!(&self.0, Bytes::Piece(piece) if piece.is_foreign(home))
+    }
+
+    /// Copies the bytes, if they are in a buffer of another loop's than this.
     pub(crate) fn bring_home(&mut self, home: &Shared) {
         if let Bytes::Piece(piece) = &mut self.0 {
             piece.bring_home(home);

@@ -102,9 +102,15 @@ impl Piece {
         }
     }
 
-    /// The same, if the pool is another loop's than this, which cannot have it given back.
-    pub(crate) fn bring_home(&mut self, home: &Shared) {
-        if matches!(&self.0, Kind::Lent(chunk) if !chunk.is_of(home)) {
+    /// Whether it keeps a buffer of another loop's than this.
+    #[inline]
+    pub(super) fn is_foreign(&self, home: &Shared) -> bool {
+        matches!(&self.0, Kind::Lent(chunk) if !chunk.is_of(home))
+    }
+
+    /// Copies the bytes, if they are in a buffer of another loop's, which cannot have it given back.
+    pub(super) fn bring_home(&mut self, home: &Shared) {
+        if self.is_foreign(home) {
             self.copy_out();
         }
     }

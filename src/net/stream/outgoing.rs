@@ -152,7 +152,7 @@ impl Outgoing {
         iter::once(&mut self.next).chain(&mut self.rest).for_each(Payload::give_back);
     }
 
-    /// The same, for buffers of other loops' pools.
+    /// The same, for buffers of other loops' than this.
     pub(super) fn bring_home(&mut self, home: &Shared) {
         iter::once(&mut self.next).chain(&mut self.rest).for_each(|one| one.bring_home(home));
     }

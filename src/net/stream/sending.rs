@@ -106,7 +106,8 @@ impl Inner {
         let (awaited, last) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.started_quickly();
-            (outgoing.is_awaited(), outgoing.is_last())
+            // Nobody but this loop can give another loop's buffers back.
+            (outgoing.is_awaited() || data.is_foreign(&core.shared), outgoing.is_last())
         };
         let stream = self.as_fd().as_raw_fd();
         core.send(QuickSend { stream, length: length as u32, awaited, last }, data, self);
