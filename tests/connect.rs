@@ -10,14 +10,17 @@ use ringloop::net::{
     Family, OverrideResolver, ResolveError, Resolver, Resolving, StreamError, SystemResolver,
     TcpConnector, TcpListener, UnixListener, connect_tcp,
 };
-use ringloop::{IoLoop, IoStream, LoopError, Panics, time};
+use ringloop::{IoLoop, IoStream, Job, LoopError, Panics, time};
 use socket2::{Domain, Socket, Type};
+use std::cell::{Cell, RefCell};
 use std::error::Error;
+use std::ffi::{c_char, c_int, c_void};
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use stress_support::{alone, assert_open_fds, open_fds, turn};
@@ -460,6 +463,61 @@ fn localhost_is_resolved_without_holding_the_loop() {
         // A literal needs no thread.
         let literal = SystemResolver.resolve("::1", 80, None).now_or_never().unwrap().unwrap();
         assert_eq!(literal, ["[::1]:80".parse().unwrap()]);
+    });
+}
+
+thread_local! {
+    /// The names that this thread has looked up.
+    static LOOKUPS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Stands in for the C library's function of this name, in all of this program.
+///
+/// # Safety
+///
+/// As for that one.
+// SAFETY: it has the signature of what it replaces, which it calls.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getaddrinfo(
+    node: *const c_char,
+    service: *const c_char,
+    hints: *const libc::addrinfo,
+    result: *mut *mut libc::addrinfo,
+) -> c_int {
+    type Function = unsafe extern "C" fn(
+        *const c_char,
+        *const c_char,
+        *const libc::addrinfo,
+        *mut *mut libc::addrinfo,
+    ) -> c_int;
+    LOOKUPS.set(LOOKUPS.get() + 1);
+    // SAFETY: the name ends with a zero.
+    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, c"getaddrinfo".as_ptr()) };
+    assert!(!next.is_null());
+    // SAFETY: that is the function, and it has this type.
+    let next = unsafe { std::mem::transmute::<*mut c_void, Function>(next) };
+    // SAFETY: the caller's promise.
+    unsafe { next(node, service, hints, result) }
+}
+
+#[test]
+fn a_name_that_nobody_waits_for_any_more_is_not_looked_up() {
+    on_loop(|io_loop| {
+        let held: Rc<RefCell<Vec<Job>>> = Rc::default();
+        let hold = held.clone();
+        io_loop.set_default_executor(move |job| hold.borrow_mut().push(job));
+        let run_held = || held.take().into_iter().for_each(|job| job());
+        assert!(connect_tcp("localhost", 1).now_or_never().is_none());
+        turn(io_loop);
+        run_held();
+        assert_eq!(LOOKUPS.get(), 0);
+        let mut waited_for = pin!(SystemResolver.resolve("localhost", 1, None));
+        assert!(waited_for.as_mut().now_or_never().is_none());
+        turn(io_loop);
+        run_held();
+        assert_eq!(LOOKUPS.get(), 1);
+        turn(io_loop);
+        assert!(waited_for.now_or_never().unwrap().is_ok());
     });
 }
 

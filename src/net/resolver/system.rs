@@ -3,13 +3,17 @@
 use super::{ResolveError, Resolver, Resolving};
 use crate::io_loop::IoLoop;
 use crate::net::Family;
+use crate::task::join::{JoinError, JoinHandle};
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Asks the system, as every program does: `/etc/hosts`, the name servers, whatever
 /// `/etc/nsswitch.conf` says.
 ///
 /// That may take long, so it is done by the loop's [executor](crate::IoLoop::run_in_executor).
-/// Literal addresses are not looked up.
+/// Literal addresses are not looked up. What is dropped before it has begun is not looked up, either.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
@@ -22,10 +26,28 @@ impl Resolver for SystemResolver {
             let io_loop = IoLoop::try_current()
                 .ok_or_else(|| ResolveError::new(host, crate::LoopError::NoCurrent.to_string()))?;
             let name = host.to_owned();
-            let found =
-                io_loop.run_in_executor(move || resolve_blocking(&name, port, family)).await;
+            let look_up = move || resolve_blocking(&name, port, family);
+            let found = AbortOnDrop(io_loop.run_in_executor(look_up)).await;
             found.unwrap_or_else(|error| Err(ResolveError::new(host, error.to_string())))
         })
+    }
+}
+
+/// A function that nobody waits for any more is not to begin: while name servers give no answer, those
+/// that have begun take up all threads.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Future for AbortOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
