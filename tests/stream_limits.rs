@@ -180,6 +180,28 @@ fn above_the_mark_a_stream_stops_and_at_half_of_it_goes_on() {
 }
 
 #[test]
+fn a_mark_that_is_raised_has_a_stream_go_on_that_has_stopped() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(1);
+    let mut closed = pin!(stream.closed());
+    assert!(poll_once(closed.as_mut()).is_pending());
+    send(&peer, "abc");
+    settle(&io_loop);
+    drop(peer);
+    settle(&io_loop);
+    assert!(poll_once(closed.as_mut()).is_pending(), "it has stopped");
+    stream.set_max_buffer_size(5);
+    settle(&io_loop);
+    assert!(!stream.is_closed(), "more than half of that waits to be read");
+    stream.set_max_buffer_size(6);
+    settle(&io_loop);
+    assert!(stream.is_closed());
+    assert!(poll_once(closed.as_mut()).is_ready());
+    assert_eq!(at_once(poll_and_drop(stream.read_bytes(3))).unwrap(), b"abc");
+}
+
+#[test]
 fn a_stream_that_nobody_tells_how_much_to_keep_stops_at_128_kib() {
     const PIECE: usize = 4096;
     const MARK: usize = 128 * 1024;

@@ -222,6 +222,23 @@ fn writing_waits_for_room_instead_of_being_refused() {
 }
 
 #[test]
+fn writing_goes_on_when_there_is_more_room_than_before() {
+    let io_loop = new_loop();
+    let (stream, _peer) = stream();
+    let (reader, mut writer) = stream.split();
+    reader.as_ref().set_max_write_buffer_size(4 << 20);
+    writer.write(vec![0; 4 << 20]).queued().unwrap();
+    settle(&io_loop);
+    run(&io_loop, async || {
+        // Until there is no room, and nobody receives.
+        while writer.as_ref().write("x").queued().is_ok() {}
+        let write = AsyncWriteExt::write(&mut writer, b"more");
+        let raise = async { reader.as_ref().set_max_write_buffer_size(8 << 20) };
+        assert_eq!(futures::join!(write, raise).0.unwrap(), 4);
+    });
+}
+
+#[test]
 fn a_poll_that_waits_keeps_no_other_read_out() {
     let io_loop = new_loop();
     let (mut stream, peer) = stream();

@@ -95,8 +95,11 @@ impl Outgoing {
         self.taken + 1
     }
 
-    pub(super) fn set_most(&mut self, bytes: usize) {
-        self.most = bytes.max(1);
+    /// Who is to be woken, because it may wait for room that there is now.
+    pub(super) fn set_most(&mut self, bytes: usize) -> Wakers {
+        let before = mem::replace(&mut self.most, bytes.max(1));
+        let writers = self.writers.as_mut().filter(|_| self.most > before);
+        writers.map(|writers| writers.take_all()).unwrap_or_default()
     }
 
     /// # Errors

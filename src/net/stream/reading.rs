@@ -194,6 +194,13 @@ impl IoStream {
     ///
     /// What is on its way at that moment still comes. A read that asks for more gets more.
     pub fn set_max_buffer_size(&self, bytes: usize) {
-        self.inner.incoming.borrow_mut().set_high_water(bytes);
+        let is_low = {
+            let mut incoming = self.inner.incoming.borrow_mut();
+            incoming.set_high_water(bytes);
+            incoming.is_low()
+        };
+        if is_low {
+            self.inner.receive();
+        }
     }
 }

@@ -103,7 +103,8 @@ impl IoStream {
     /// Sets how many bytes may wait to be sent before writes are refused: 16 MiB by
     /// default, 1 at least.
     pub fn set_max_write_buffer_size(&self, bytes: usize) {
-        self.inner.outgoing.borrow_mut().set_most(bytes);
+        let waiting = self.inner.outgoing.borrow_mut().set_most(bytes);
+        waiting.wake();
     }
 
     /// Sends small pieces at once, without waiting for more of them (`TCP_NODELAY`). Off by
