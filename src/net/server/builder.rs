@@ -74,6 +74,11 @@ impl TcpServerBuilder {
 
     /// Uses a socket that listens already: one that was inherited, a clone of another server's, or
     /// one of [`bind_sockets`].
+    ///
+    /// Servers that share a port are better off with sockets of their own
+    /// ([`reuse_port`](Self::reuse_port)). Of those that share a socket, the kernel wakes one for a
+    /// connection: if that one is just full, or stops, the others do not hear of it before the next
+    /// connection comes.
     pub fn add_socket(mut self, listener: TcpListener) -> TcpServerBuilder {
         self.places.push(Place::Socket(listener));
         self
