@@ -153,8 +153,9 @@ impl IoStream {
     /// # Errors
     ///
     /// [`StreamError::ReadLimit`](super::StreamError::ReadLimit) if there are more: they stay
-    /// there. What the operating system reports: a reset is not an end, and what came before it
-    /// stays there, too. (Tornado takes a reset for an end.)
+    /// there. [`StreamError::Closed`](super::StreamError::Closed), and what the operating system
+    /// reports: being closed here, or reset, is not an end, and what came before it stays there,
+    /// too. (Tornado takes both for an end.)
     pub async fn read_until_close(&self, most: usize) -> io::Result<Vec<u8>> {
         self.read(|incoming| incoming.read_until_end(most)).await
     }
