@@ -236,17 +236,29 @@ fn dropping_it_inside_its_own_call_is_fine() {
 #[test]
 fn a_series_that_runs_another_loop_in_its_call_is_not_entered_again() {
     let io_loop = virtual_loop();
-    let inner = IoLoop::builder().make_current(false).build().unwrap();
-    let (depth, calls) = (Rc::new(RefCell::new(())), Count::new());
-    let (busy, hit, nested) = (depth.clone(), calls.clone(), inner.clone());
+    let inner = IoLoop::builder().virtual_time().make_current(false).build().unwrap();
+    let (busy, calls) = (RefCell::new(()), Count::new());
+    let own: Rc<RefCell<Option<Rc<PeriodicCallback>>>> = Rc::default();
+    let (this, hit, nested) = (own.clone(), calls.clone(), inner.clone());
     let callback = move || {
         let _busy = busy.try_borrow_mut().expect("never two calls at once");
         hit.hit();
-        nested.turn(Some(2 * PERIOD)).unwrap();
+        // Taken, so that the call on the inner loop does not do it, too.
+        let Some(series) = this.take() else { return };
+        series.stop();
+        // The loop that runs then is the inner one.
+        nested.add_callback(move || series.start().unwrap());
+        let before = nested.metrics().timeouts;
+        turn_until(&nested, || nested.metrics().timeouts >= before + 3);
     };
-    let periodic = PeriodicCallback::new(callback, PERIOD).unwrap();
-    periodic.start().unwrap();
-    turn_until(&io_loop, || calls.get() >= 3);
+    let series = Rc::new(PeriodicCallback::new(callback, PERIOD).unwrap());
+    own.replace(Some(series.clone()));
+    series.start().unwrap();
+    turn_until(&io_loop, || calls.get() > 0);
+    assert_eq!(calls.get(), 1);
+    // It goes on where it is now.
+    turn_until(&inner, || calls.get() > 1);
+    assert_eq!((inner.metrics().panics, io_loop.metrics().panics), (0, 0));
 }
 
 #[test]

@@ -16,9 +16,9 @@ const TURNS: usize = 60;
 enum Trouble {
     /// Such as pass.
     Passing,
-    /// Also enters that fail.
+    /// Such as pass, and enters that fail.
     Failing,
-    /// Also completions that are dropped.
+    /// Such as pass, and completions that are dropped.
     Dropping,
 }
 
@@ -139,10 +139,12 @@ fn run(io_loop: &IoLoop, model: &mut Model, at_once: bool) -> bool {
         );
         return all.is_ok();
     }
-    (0..TURNS).fold(true, |_, _| {
+    let mut goes_on = true;
+    for _ in 0..TURNS {
         model.step();
-        turn(io_loop).is_ok()
-    })
+        goes_on &= turn(io_loop).is_ok();
+    }
+    goes_on
 }
 
 fn test(trouble: Trouble, runs: u64) {
