@@ -266,7 +266,9 @@ impl Polls {
     #[inline(never)]
     fn arm_again(&mut self, reported: &[Readiness], ring: &mut Ring) {
         let slots = &mut self.slots;
-        ring.push_all(reported.iter().filter_map(|ready| slots[ready.fd as usize].arm(ready.fd)));
+        let polls = reported.iter().filter_map(|ready| slots[ready.fd as usize].arm(ready.fd));
+        // SAFETY: polls refer to no memory.
+        unsafe { ring.push_all(polls) };
     }
 
     #[inline(never)]
@@ -275,11 +277,13 @@ impl Polls {
             self.unpark(fd, ring);
         }
         let Polls { slots, to_arm, .. } = self;
-        ring.push_all(to_arm.drain(..).filter_map(|fd| {
+        let polls = to_arm.drain(..).filter_map(|fd| {
             let slot = &mut slots[fd as usize];
             slot.queued = false;
             slot.arm(fd)
-        }));
+        });
+        // SAFETY: polls refer to no memory.
+        unsafe { ring.push_all(polls) };
     }
 
     /// True if nothing is to be armed, released or reported.

@@ -128,7 +128,8 @@ impl Ring {
         if self.features.contains(Features::CQE_SKIP) {
             entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
         }
-        self.push_all([entry.user_data(answer.bits())]);
+        // SAFETY: a cancellation refers to no memory.
+        unsafe { self.push(entry.user_data(answer.bits())) };
     }
 
     /// Queues the closing of a descriptor.
@@ -137,14 +138,20 @@ impl Ring {
         if self.features.contains(Features::CQE_SKIP) {
             entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
         }
-        self.push_all([entry.user_data(Token::IGNORED.bits())]);
+        // SAFETY: a close refers to no memory.
+        unsafe { self.push(entry.user_data(Token::IGNORED.bits())) };
     }
 
-    /// Queues polls, cancellations and the like, which refer to no memory.
+    /// Queues requests.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push).
     #[inline]
-    pub(super) fn push_all(&mut self, entries: impl IntoIterator<Item = squeue::Entry>) {
+    pub(super) unsafe fn push_all(&mut self, entries: impl IntoIterator<Item = squeue::Entry>) {
         let mut entries = entries.into_iter();
-        while let Some(unfit) = self.push_while_there_is_room(&mut entries) {
+        // SAFETY: the caller's promise.
+        while let Some(unfit) = unsafe { self.push_while_there_is_room(&mut entries) } {
             self.push_full(unfit);
         }
     }
@@ -156,7 +163,8 @@ impl Ring {
     /// What it refers to in memory is valid, and is not moved or freed, until its terminal
     /// completion.
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
-        self.push_all([entry]);
+        // SAFETY: the caller's promise.
+        unsafe { self.push_all([entry]) };
     }
 
     /// Tells the kernel of a ring of buffers, which it may fill one piece after the other.
@@ -189,7 +197,7 @@ impl Ring {
 
     /// The entry that did not fit, if one did not.
     #[inline]
-    fn push_while_there_is_room(
+    unsafe fn push_while_there_is_room(
         &mut self,
         entries: &mut impl Iterator<Item = squeue::Entry>,
     ) -> Option<squeue::Entry> {
@@ -197,8 +205,7 @@ impl Ring {
             return entries.next();
         }
         let mut submission = self.io.submission();
-        // SAFETY: `push` copies the entry. Polls and cancellations refer to no memory; for others,
-        // the caller of `Ring::push` has promised that it lasts.
+        // SAFETY: `push` copies the entry. What it refers to lasts, as the caller has promised.
         entries.find(|entry| unsafe { submission.push(entry) }.is_err())
     }
 
@@ -234,7 +241,8 @@ impl Ring {
 
     fn refill(&mut self) {
         while let Some(entry) = self.waiting.front() {
-            // SAFETY: as in `push_while_there_is_room`.
+            // SAFETY: `push` copies the entry. What it refers to lasts: whoever had it queued has
+            // promised that.
             if unsafe { self.io.submission().push(entry) }.is_err() {
                 return;
             }
