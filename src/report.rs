@@ -295,9 +295,10 @@ impl Watch {
         };
         count.set(count.get() + 1);
         let report = PanicReport { origin, cause, payload: &*payload };
-        // Panics of the hook, and of the payload's own destructor, end here: `std`'s own hook has
+        // Panics of the hook, and of the payloads' own destructors, end here: `std`'s own hook has
         // printed them.
-        let _ = catch_unwind(AssertUnwindSafe(|| (self.panic_hook)(&report)));
+        let heard = catch_unwind(AssertUnwindSafe(|| (self.panic_hook)(&report)));
+        let _ = heard.map_err(drop_payload);
         drop_payload(payload);
     }
 }

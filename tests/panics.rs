@@ -4,7 +4,9 @@ mod support;
 mod waker_support;
 
 use ringloop::time::sleep;
-use ringloop::{CallbackKind, Events, IoLoop, IoStream, Job, Panics, PeriodicCallback, Trigger};
+use ringloop::{
+    CallbackKind, Events, IoLoop, IoStream, Job, PanicReport, Panics, PeriodicCallback, Trigger,
+};
 use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::{AsRawFd, RawFd};
@@ -258,7 +260,7 @@ fn a_hook_that_panics_ends_neither_the_loop_nor_later_reports() {
     support::watchdog();
     let told = Count::new();
     let calls = told.clone();
-    let hook = move |_: &ringloop::PanicReport<'_>| {
+    let hook = move |_: &PanicReport<'_>| {
         calls.hit();
         panic!("in the hook");
     };
@@ -270,6 +272,20 @@ fn a_hook_that_panics_ends_neither_the_loop_nor_later_reports() {
     }
     turn(&io_loop);
     assert_eq!((told.get(), ran.get()), (3, 3));
+}
+
+#[test]
+fn a_hook_that_panics_with_a_payload_whose_destructor_panics_ends_nothing() {
+    support::watchdog();
+    let hook = |_: &PanicReport<'_>| panic_any(panic_on_drop_sent());
+    let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+    let ran = Count::new();
+    for _ in 0..3 {
+        io_loop.add_callback(|| panic!("on purpose"));
+        io_loop.add_callback(ran.counter());
+    }
+    turn(&io_loop);
+    assert_eq!((ran.get(), io_loop.metrics().panics), (3, 3));
 }
 
 #[test]
@@ -291,7 +307,7 @@ fn a_hook_may_use_the_loop_and_remove_the_handler_that_panicked() {
     support::watchdog();
     let count = Count::new();
     let ran = count.clone();
-    let hook = move |report: &ringloop::PanicReport<'_>| {
+    let hook = move |report: &PanicReport<'_>| {
         let io_loop = IoLoop::current();
         if let CallbackKind::Handler(fd) = report.origin.kind {
             assert!(io_loop.remove_handler(&fd));
@@ -458,7 +474,7 @@ fn loop_with_texts() -> (IoLoop, Texts) {
     support::watchdog();
     let reports = Texts::default();
     let told = reports.clone();
-    let hook = move |report: &ringloop::PanicReport<'_>| {
+    let hook = move |report: &PanicReport<'_>| {
         assert!(report.origin.site.is_none() && report.origin.type_name.is_none());
         told.borrow_mut().push((report.origin.kind, report.to_string()));
     };
