@@ -48,7 +48,7 @@ pub(crate) struct Shared {
     pub(crate) posts: Posts<Posted>,
     pub(crate) alarm: Alarm,
     stop: AtomicBool,
-    fork: ForkGuard,
+    pub(crate) fork: ForkGuard,
 }
 
 impl Shared {

@@ -3,6 +3,7 @@
 use crate::callbacks::Callback;
 use crate::clock::saturating_nanos;
 use crate::error::LoopError;
+use crate::fork::ForkGuard;
 use crate::io_loop::{Core, IoLoop, Timeout, WeakLoop};
 use crate::report::{CallbackKind, Origin};
 use crate::task::Source;
@@ -51,8 +52,8 @@ pub struct PeriodicCallback {
 
 struct Series {
     callback: RefCell<Body>,
-    /// True while a future of an earlier call is not done.
-    busy: Cell<bool>,
+    /// The process in which a future of an earlier call is not done.
+    busy: Cell<Option<ForkGuard>>,
     origin: Origin,
     /// Nanoseconds.
     period: u64,
@@ -160,7 +161,7 @@ impl PeriodicCallback {
         let source = Source::of_periodic::<F>(site);
         let series = Series {
             callback: RefCell::new(body(source)),
-            busy: Cell::new(false),
+            busy: Cell::new(None),
             origin: source.origin(),
             period: saturating_nanos(period),
             jitter: Cell::new(0.0),
@@ -246,6 +247,27 @@ impl Series {
         self.chain.replace(Some(Chain { io_loop: io_loop.downgrade(), due, timeout }));
     }
 
+    /// Not in a child of the process: there, the future is left alone, and not waited for.
+    fn is_busy(&self) -> bool {
+        self.busy.get().is_some_and(|process| !process.is_forked())
+    }
+
+    /// One call, of the start that has this number.
+    fn call(self: &Rc<Self>, start: u64, core: &Core) {
+        // Comes about even if the callback panics.
+        let next = GoOn { series: self, start };
+        // Borrowed already only if the callback runs another loop, and this series on it.
+        let Ok(mut callback) = self.callback.try_borrow_mut() else { return };
+        match &mut *callback {
+            Body::Closure(callback) => callback(),
+            Body::Async(_) if self.is_busy() => {}
+            Body::Async(call) => {
+                std::mem::forget(next);
+                call(core, InFlight::new(self, start, core.shared.fork));
+            }
+        }
+    }
+
     /// Schedules the next call, unless the series was stopped, or started again, since `start`.
     fn go_on(self: &Rc<Self>, start: u64) {
         if self.starts.get() != start {
@@ -270,35 +292,28 @@ struct Tick {
 impl Callback for Tick {
     fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
         let Tick { series, start, origin } = *self;
-        let Some(series) = series.upgrade() else {
-            return;
-        };
-        core.watch.run(
-            || origin,
-            move || {
-                // Comes about even if the callback panics.
-                let next = GoOn { series: &series, start };
-                // Borrowed already only if the callback runs another loop, and this series on it.
-                if let Ok(mut callback) = series.callback.try_borrow_mut() {
-                    match &mut *callback {
-                        Body::Closure(callback) => callback(),
-                        Body::Async(_) if series.busy.get() => {}
-                        Body::Async(call) => {
-                            std::mem::forget(next);
-                            call(core, InFlight::new(&series, start));
-                            return;
-                        }
-                    }
-                }
-                drop(next);
-                // If the callback has dropped its series, this drops the callback.
-                drop(series);
-            },
-        );
+        let called = Called { series: series.upgrade(), core };
+        if let Some(series) = &called.series {
+            core.watch.run(|| origin, || series.call(start, core));
+        }
     }
 
     fn origin(&self, _kind: CallbackKind) -> Origin {
         self.origin
+    }
+}
+
+/// A series while it is called. If the call drops it, its callback is dropped after the call: a panic
+/// of the one must not meet a panic of the other.
+struct Called<'a> {
+    series: Option<Rc<Series>>,
+    core: &'a Core,
+}
+
+impl Drop for Called<'_> {
+    fn drop(&mut self) {
+        let last = self.series.take().and_then(Rc::into_inner);
+        self.core.watch.drop_all(last.map(|series| (series.origin, series)));
     }
 }
 
@@ -320,8 +335,8 @@ struct InFlight {
 }
 
 impl InFlight {
-    fn new(series: &Rc<Series>, start: u64) -> InFlight {
-        series.busy.set(true);
+    fn new(series: &Rc<Series>, start: u64, process: ForkGuard) -> InFlight {
+        series.busy.set(Some(process));
         InFlight { series: Rc::downgrade(series), start }
     }
 }
@@ -329,7 +344,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if let Some(series) = self.series.upgrade() {
-            series.busy.set(false);
+            series.busy.set(None);
             series.go_on(self.start);
         }
     }

@@ -424,6 +424,65 @@ fn a_periodic_callback_whose_destructor_panics_inside_its_own_call_is_reported()
     assert_eq!(reports.borrow().len(), 1);
 }
 
+/// What is reported, and let out, when a series is dropped by its first call, which then panics, and
+/// so does the destructor of its callback.
+fn panics_of_a_series_that_ends_itself(panics: Panics, is_async: bool) -> [Vec<String>; 2] {
+    support::watchdog();
+    let reports: Rc<RefCell<Vec<String>>> = Rc::default();
+    let told = reports.clone();
+    let hook = move |report: &PanicReport<'_>| {
+        assert_eq!(report.origin.kind, CallbackKind::Periodic);
+        told.borrow_mut().push(report.message().to_owned());
+    };
+    let io_loop = IoLoop::builder().panics(panics).panic_hook(hook).build().unwrap();
+    let own: Rc<RefCell<Option<PeriodicCallback>>> = Rc::default();
+    let (cell, on_drop) = (own.clone(), panic_on_drop());
+    let call = move || {
+        let _ = &on_drop;
+        drop(cell.take());
+        panic!("in the call");
+    };
+    let period = Duration::from_millis(1);
+    let periodic = match is_async {
+        false => PeriodicCallback::new(call, period),
+        true => PeriodicCallback::new_async(
+            move || {
+                call();
+                std::future::ready(())
+            },
+            period,
+        ),
+    };
+    let periodic = periodic.unwrap();
+    periodic.start().unwrap();
+    own.replace(Some(periodic));
+    let mut let_out = Vec::new();
+    while own.borrow().is_some() {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| turn(&io_loop))) {
+            let_out.push(payload.downcast_ref::<&str>().unwrap().to_string());
+        }
+    }
+    [reports.take(), let_out]
+}
+
+#[test]
+fn a_periodic_callback_that_drops_itself_and_panics_does_not_end_the_process() {
+    let name = "a_periodic_callback_that_drops_itself_and_panics_does_not_end_the_process";
+    support::in_own_process(name, || {
+        for is_async in [false, true] {
+            let [reports, let_out] = panics_of_a_series_that_ends_itself(Panics::Catch, is_async);
+            assert_eq!(reports, ["in the call", "in a destructor"]);
+            assert!(let_out.is_empty());
+            let [reports, let_out] =
+                panics_of_a_series_that_ends_itself(Panics::Propagate, is_async);
+            assert_eq!(
+                (&reports[..], &let_out[..]),
+                (&["in a destructor".to_owned()][..], &["in the call".to_owned()][..])
+            );
+        }
+    });
+}
+
 #[test]
 fn a_handler_left_over_by_a_panic_is_still_called_once_a_turn() {
     let io_loop = new_loop();
