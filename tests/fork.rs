@@ -2,7 +2,7 @@
 
 mod stress_support;
 
-use ringloop::{Events, IoLoop, LoopError, LoopHandle, PeriodicCallback, Trigger};
+use ringloop::{Events, IoLoop, LoopError, LoopHandle, PeriodicCallback, Trigger, time};
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 use std::io::{self, PipeReader, Read, Write};
@@ -476,6 +476,47 @@ fn a_periodic_callback_of_the_parents_loop_does_not_run_in_a_child_and_can_be_st
     assert!(periodic.is_running());
     io_loop.start().unwrap();
     assert_eq!(called.get(), 1);
+}
+
+#[test]
+fn an_async_periodic_callback_started_anew_in_a_child_does_not_wait_for_the_parents_call() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let (called, ended) = (Count::default(), Count::default());
+    let (count, done) = (called.clone(), ended.clone());
+    let tick = move || {
+        count.hit();
+        let done = done.clone();
+        async move {
+            time::sleep(Duration::from_millis(1)).await;
+            done.hit();
+        }
+    };
+    let periodic = PeriodicCallback::new_async(tick, Duration::from_millis(1)).unwrap();
+    periodic.start().unwrap();
+    turn_until(&io_loop, || called.get() == 1);
+    Child::run(|| {
+        let own = small_loop();
+        periodic.start().unwrap();
+        turn_until(&own, || ended.get() == 3);
+        assert_eq!(called.get() - 1, 3);
+    })
+    .assert_success();
+    turn_until(&io_loop, || ended.get() == 2);
+    assert_eq!(called.get(), 2);
+}
+
+#[test]
+fn a_child_that_returns_from_the_future_of_a_run_is_told_that_it_has_no_loop() {
+    for limit in [None, Some(Duration::from_secs(3600))] {
+        let _alone = alone();
+        let forked = Forked::new();
+        let fork = forked.fork();
+        let run = |io_loop: &IoLoop| Ok(io_loop.run_sync(|| async { fork() }, limit)?);
+        let [parent, child] = forked.run(run);
+        assert_eq!(parent, ("fork".to_owned(), false));
+        assert_eq!(child, ("fork".to_owned(), true));
+    }
 }
 
 #[test]

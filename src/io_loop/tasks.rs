@@ -245,7 +245,9 @@ impl IoLoop {
         match (Rc::into_inner(task).and_then(JoinHandle::into_output), timeout) {
             (Some(Ok(())), _) => Ok(()),
             (Some(Err(error)), _) if error.is_panic() => Err(RunSyncError::Panicked(error)),
-            (Some(Err(_)), Some(timeout)) => Err(RunSyncError::TimedOut(timeout)),
+            (Some(Err(error)), Some(timeout)) if error.is_aborted() => {
+                Err(RunSyncError::TimedOut(timeout))
+            }
             _ => Err(result.map_or_else(RunSyncError::Loop, |()| RunSyncError::Stopped)),
         }
     }
