@@ -2,10 +2,11 @@
 
 mod support;
 
-use ringloop::{CallbackKind, Events, IoLoop, PeriodicCallback, SlowReport};
+use ringloop::{CallbackKind, Events, IoLoop, Panics, PeriodicCallback, SlowReport};
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{Count, drain, ready_pair, turn, turn_until};
@@ -154,6 +155,26 @@ fn a_hook_that_panics_is_reported_and_the_loop_goes_on() {
     io_loop.add_callback(ran.counter());
     turn(&io_loop);
     assert_eq!((panics.get(), ran.get(), io_loop.metrics().panics), (1, 1, 1));
+}
+
+#[test]
+fn a_hook_whose_panic_is_let_out_hides_no_error_of_the_task_it_was_told_of() {
+    support::watchdog();
+    let errors = Rc::new(RefCell::new(Vec::new()));
+    let told = errors.clone();
+    let io_loop = IoLoop::builder()
+        .panics(Panics::Propagate)
+        .slow_callback(LIMIT, |_| panic!("in the hook"))
+        .panic_hook(move |report| told.borrow_mut().push(report.message().to_owned()))
+        .build()
+        .unwrap();
+    io_loop.spawn_callback(|| async {
+        dawdle();
+        Err::<(), _>("in the task")
+    });
+    let payload = catch_unwind(AssertUnwindSafe(|| turn(&io_loop))).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"in the hook"));
+    assert_eq!((errors.take(), io_loop.metrics().task_errors), (vec!["in the task".to_owned()], 1));
 }
 
 #[test]

@@ -87,20 +87,21 @@ impl Core {
         add(&self.counts.task_polls, 1);
         let source = runnable.metadata().source;
         if self.watch.is_timed() {
-            self.poll_timed(runnable, source);
-        } else {
-            // Neither the future nor its destructor unwinds out of the task.
-            runnable.run();
+            return self.poll_timed(runnable, source, mark);
         }
+        // Neither the future nor its destructor unwinds out of the task.
+        runnable.run();
         if mark.has_strays() {
             self.settle(source, mark);
         }
     }
 
     #[cold]
-    fn poll_timed(&self, runnable: Runnable, source: Source) {
+    fn poll_timed(&self, runnable: Runnable, source: Source, mark: Mark) {
         let poll = || {
             runnable.run();
+            // Before the other hook is called, which may panic.
+            self.settle(source, mark);
         };
         self.watch.run(|| source.origin(), poll);
     }
@@ -111,8 +112,11 @@ impl Core {
         add(&self.counts.task_polls, 1);
         let source = runnable.metadata().source;
         let mark = Mark::now();
-        self.watch.run(|| source.origin(), || self.tasks.end(runnable, why));
-        self.settle(source, mark);
+        let end = || {
+            self.tasks.end(runnable, why);
+            self.settle(source, mark);
+        };
+        self.watch.run(|| source.origin(), end);
     }
 
     #[cold]
