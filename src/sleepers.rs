@@ -58,9 +58,13 @@ impl Sleepers {
         self.wakers.get(key as usize)?.as_ref()
     }
 
-    /// Puts a waker in the place of the one before, which the caller drops.
-    pub(crate) fn replace(&mut self, Sleeper(key): Sleeper, waker: Waker) -> Option<Waker> {
-        self.wakers.get_mut(key as usize)?.replace(waker)
+    /// Puts a waker in the place of the one before, unless the time has come. The caller drops the
+    /// one that is not needed.
+    pub(crate) fn replace(&mut self, Sleeper(key): Sleeper, waker: Waker) -> Waker {
+        match self.wakers.get_mut(key as usize) {
+            Some(Some(known)) => std::mem::replace(known, waker),
+            _ => waker,
+        }
     }
 
     /// Gives back room that is not needed any more.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use support::{Count, OnDrop, new_loop, thread_id, turn, turn_until, wait_until_asleep};
-use waker_support::{Alarm, panics_when_woken};
+use waker_support::{Alarm, panics_when_woken, runs_when_cloned};
 
 /// Runs the loop until the task is over.
 fn join<T>(io_loop: &IoLoop, task: JoinHandle<T>) -> Result<T, JoinError> {
@@ -422,6 +422,38 @@ fn a_waker_that_closes_the_loop_as_it_is_cloned_hears_of_the_end() {
     let waker = unsafe { Waker::new(std::ptr::null(), &VTABLE) };
     let Poll::Ready(output) = poll_with(&waker, &mut task) else { panic!("the loop is closed") };
     assert!(output.unwrap_err().is_closed());
+}
+
+#[test]
+fn a_waker_that_runs_the_loop_as_it_is_cloned_is_not_left_with_another_task() {
+    let io_loop = new_loop();
+    let mut task = io_loop.spawn(ready(1));
+    // In the turn of the clone, it takes the place of the other.
+    io_loop.add_callback(|| drop(IoLoop::current().spawn(pending::<()>())));
+    let running = io_loop.clone();
+    let (alarm, waker) = runs_when_cloned(move || turn(&running));
+    let Poll::Ready(output) = poll_with(&waker, &mut task) else { panic!("the task is finished") };
+    assert_eq!((output.unwrap(), alarm.rings()), (1, 0));
+    assert_eq!(io_loop.metrics().tasks, 1);
+}
+
+#[test]
+fn a_waker_that_runs_the_loop_as_it_is_dropped_takes_no_output_along() {
+    let io_loop = new_loop();
+    let (sender, receiver) = async_channel::bounded(1);
+    let mut task = io_loop.spawn(async move { receiver.recv().await });
+    turn(&io_loop);
+    let running = io_loop.clone();
+    let waker = waker_with_destructor(move || turn(&running));
+    IoLoop::clear_current();
+    assert!(poll_with(&waker, &mut task).is_pending());
+    drop(waker);
+    io_loop.make_current();
+    sender.try_send(1).unwrap();
+    let Poll::Ready(output) = poll_with(Waker::noop(), &mut task) else {
+        panic!("the task is finished")
+    };
+    assert_eq!(output.unwrap(), Ok(1));
 }
 
 #[test]

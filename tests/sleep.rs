@@ -1,6 +1,7 @@
 //! Futures that wait for a time: sleeps, timeouts of futures, intervals.
 
 mod support;
+mod waker_support;
 
 use futures::FutureExt;
 use futures::future::{join, join_all};
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{Count, OnDrop, Trace, new_loop, turn, turn_until, virtual_loop};
+use waker_support::runs_when_cloned;
 
 const SHORT: Duration = Duration::from_millis(4);
 const LONG: Duration = Duration::from_secs(3600);
@@ -152,6 +154,33 @@ fn the_last_waker_that_polled_a_sleep_is_woken_and_no_other() {
     assert!(sleep.is_elapsed() && poll(&mut sleep).is_ready());
     drop(sleep);
     assert_eq!((references(&first_woken), references(&second_woken)), (2, 2));
+}
+
+#[test]
+fn a_sleep_that_ends_as_its_new_waker_is_cloned_is_over() {
+    let io_loop = new_loop();
+    let mut sleep = time::sleep(Duration::ZERO);
+    assert!(poll(&mut sleep).is_pending());
+    let running = io_loop.clone();
+    let (alarm, waker) = runs_when_cloned(move || turn(&running));
+    assert!(Pin::new(&mut sleep).poll(&mut Context::from_waker(&waker)).is_ready());
+    assert_eq!((alarm.rings(), pending_timeouts(&io_loop)), (0, 0));
+}
+
+#[test]
+fn a_sleep_whose_waker_closes_the_loop_as_it_is_cloned_says_so() {
+    for has_begun in [false, true] {
+        let io_loop = new_loop();
+        let mut sleep = time::sleep(LONG);
+        if has_begun {
+            assert!(poll(&mut sleep).is_pending());
+        }
+        let (_, waker) = runs_when_cloned(move || io_loop.close(false).unwrap());
+        let mut context = Context::from_waker(&waker);
+        let sleep = Pin::new(&mut sleep);
+        let message = message_of(|| assert!(sleep.poll(&mut context).is_pending()));
+        assert!(message.contains("the loop is closed"), "{message}");
+    }
 }
 
 #[test]

@@ -115,11 +115,10 @@ impl<T> Future for JoinHandle<T> {
         let polled = if task.is_finished() {
             Pin::new(task).poll(context)
         } else if let Some(core) = io_loop::current_of(shared)
-            && core.tasks.join(*key, context.waker())
+            && core.tasks.join(*key, context.waker(), || task.is_finished())
         {
             task.metadata().awaited_here.store(true, Ordering::Relaxed);
-            withdraw(task);
-            Poll::Pending
+            withdraw(task)
         } else {
             await_elsewhere(task, context.waker())
         };
@@ -156,14 +155,16 @@ fn leave(Meta { shared, key, awaited_here, source, .. }: &Meta) {
     }
 }
 
-/// Has the cell wake nobody any more.
+/// Has the cell wake nobody any more. That drops a waker, which is user code, and may run the loop
+/// until the task is finished: then this is ready.
 #[inline]
-fn withdraw<T>(task: &mut Task<T>) {
+fn withdraw<T>(task: &mut Task<T>) -> Poll<Output<T>> {
     let is_awaited = &task.metadata().awaited_elsewhere;
-    if is_awaited.load(Ordering::Relaxed) {
-        is_awaited.store(false, Ordering::Relaxed);
-        drop(poll_cell(task, Waker::noop()));
+    if !is_awaited.load(Ordering::Relaxed) {
+        return Poll::Pending;
     }
+    is_awaited.store(false, Ordering::Relaxed);
+    poll_cell(task, Waker::noop())
 }
 
 /// Has the loop report it if a waker panics that the cell had before, or that it wakes at once.
@@ -179,26 +180,33 @@ fn poll_cell<T>(task: &mut Task<T>, waker: &Waker) -> Poll<Output<T>> {
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        let Some(mut task) = self.task.take() else { return };
-        let Meta { shared, key, source, .. } = task.metadata();
-        if !task.is_finished()
-            && let Some(core) = io_loop::current_of(shared)
-        {
-            let joiner = core.tasks.take_joiner(*key);
-            withdraw(&mut task);
-            // Before other executors' code runs, which may panic, or end the task.
-            task.detach();
-            return drop(joiner);
+        let Some(task) = self.task.take() else { return };
+        let meta = task.metadata();
+        if task.is_finished() {
+            return detach(task);
         }
-        if !task.is_finished() {
-            leave(task.metadata());
+        let Some(core) = io_loop::current_of(&meta.shared) else {
+            leave(meta);
+            return detach(task);
+        };
+        let joiner = core.tasks.take_joiner(meta.key);
+        // Before other executors' code runs, which may panic, or end the task.
+        match meta.awaited_elsewhere.load(Ordering::Relaxed) {
+            true => detach(task),
+            false => task.detach(),
         }
-        let (shared, origin) = (shared.clone(), source.origin());
-        let mark = Mark::now();
-        withdraw(&mut task);
-        task.detach();
-        messages::deliver_strays(mark, &shared, origin);
+        drop(joiner);
     }
+}
+
+/// Lets go of a task that may be finished, and of its waker. Has the loop report it if that panics.
+fn detach<T>(mut task: Task<T>) {
+    let Meta { shared, source, .. } = task.metadata();
+    let (shared, origin) = (shared.clone(), source.origin());
+    let mark = Mark::now();
+    drop(withdraw(&mut task));
+    task.detach();
+    messages::deliver_strays(mark, &shared, origin);
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {

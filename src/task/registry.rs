@@ -170,13 +170,23 @@ impl Tasks {
     /// Has `waker` woken when a task's future is dropped. False if it is already.
     ///
     /// The cell would do it, too, but for several times the atomic operations.
-    pub(crate) fn join(&self, key: usize, waker: &Waker) -> bool {
+    pub(crate) fn join(
+        &self,
+        key: usize,
+        waker: &Waker,
+        is_finished: impl FnOnce() -> bool,
+    ) -> bool {
         let knows = |place: &Place| {
             let known = place.joiner.as_ref().is_some_and(|known| known.will_wake(waker));
             (!place.is_over()).then_some(known)
         };
         let Some(known) = self.places.borrow().get(key).and_then(knows) else { return false };
-        known || self.set_joiner(key, waker.clone())
+        if known {
+            return true;
+        }
+        let joiner = waker.clone();
+        // That may have run the loop, and the key be another task's by now.
+        !is_finished() && self.set_joiner(key, joiner)
     }
 
     fn set_joiner(&self, key: usize, joiner: Waker) -> bool {

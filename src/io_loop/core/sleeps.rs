@@ -36,10 +36,10 @@ impl Core {
         until: Option<Instant>,
         waker: &Waker,
     ) -> Result<Nap, LoopError> {
+        // User code, which may close the loop.
+        let waker = waker.clone();
         drop(self.driver()?);
         let deadline = until.map_or(END_OF_TIME, |until| self.clock.nanos(Deadline::At(until)));
-        // User code.
-        let waker = waker.clone();
         let sleeper = self.sleepers.borrow_mut().insert(waker);
         let timeout = self.timeouts.borrow_mut().insert(deadline, sleeper.alarm());
         Ok(Nap { sleeper, timeout })
@@ -55,13 +55,23 @@ impl Core {
         let waker = context.waker();
         let is_known =
             self.sleepers.borrow().waker(nap.sleeper).map(|known| known.will_wake(waker));
-        if is_known == Some(false) {
-            // Cloned and dropped with nothing borrowed: either may be user code.
-            let waker = waker.clone();
-            let replaced = self.sleepers.borrow_mut().replace(nap.sleeper, waker);
-            drop(replaced);
+        match is_known {
+            None => Ok(Poll::Ready(())),
+            Some(true) => Ok(Poll::Pending),
+            Some(false) => self.replace_waker(nap, waker),
         }
-        Ok(if is_known.is_none() { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    #[cold]
+    fn replace_waker(&self, nap: Nap, waker: &Waker) -> Result<Poll<()>, LoopError> {
+        // Cloned and dropped with nothing borrowed: either may be user code, and run the loop, or
+        // close it.
+        let waker = waker.clone();
+        let replaced = self.sleepers.borrow_mut().replace(nap.sleeper, waker);
+        drop(replaced);
+        drop(self.driver()?);
+        let is_over = self.sleepers.borrow().waker(nap.sleeper).is_none();
+        Ok(if is_over { Poll::Ready(()) } else { Poll::Pending })
     }
 
     pub(crate) fn end_nap(&self, Nap { sleeper, timeout }: Nap) {
