@@ -8,6 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+/// Room kept for jobs in line. What a burst takes beyond it is given back.
+const ROOM_FOR_JOBS: usize = 1024;
+
 /// A function that an [`Executor`] is to run.
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -210,6 +213,7 @@ impl Shared {
             if state.dropped {
                 break;
             }
+            state.jobs.shrink_to(ROOM_FOR_JOBS);
             state.idle += 1;
             let nothing_new = |state: &mut State| state.jobs.is_empty() && !state.dropped;
             let waited = self.news.wait_timeout_while(state, self.idle_limit, nothing_new);
@@ -228,4 +232,26 @@ impl Shared {
 /// a loop's job is not among it, but is dropped, and reported, by the loop.
 fn drop_job(job: Job) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(job))).map_err(drop_payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_burst_of_jobs_gives_its_memory_back() {
+        let pool = ThreadPool::with_idle_limit(1, Duration::MAX);
+        let (finish, to_finish) = mpsc::channel::<()>();
+        pool.execute(Box::new(move || {
+            let _ = to_finish.recv();
+        }));
+        (0..100 * ROOM_FOR_JOBS).for_each(|_| pool.execute(Box::new(|| {})));
+        assert!(pool.shared.lock().jobs.capacity() >= 99 * ROOM_FOR_JOBS);
+        drop(finish);
+        while pool.idle_threads() == 0 {
+            thread::yield_now();
+        }
+        assert!(pool.shared.lock().jobs.capacity() <= 2 * ROOM_FOR_JOBS);
+    }
 }
