@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
-use support::{OnDrop, in_child, new_loop, turn, turn_until};
+use support::{OnDrop, in_child, in_own_process, new_loop, turn, turn_until};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -181,6 +181,48 @@ fn threads_end_when_they_have_been_idle_for_long_enough() {
         ended.wait_for(4);
         assert_eq!(pool.threads(), 0);
     }
+}
+
+/// Leaves no room for the stack of another thread.
+fn refuse_threads() {
+    let memory = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = memory.split(' ').next().unwrap().parse().unwrap();
+    // SAFETY: passes no memory.
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
+    let limit =
+        libc::rlimit { rlim_cur: pages * page_size + (1 << 20), rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is valid to read from.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+    assert!(thread::Builder::new().spawn(|| ()).is_err());
+}
+
+#[test]
+fn a_function_that_no_thread_can_be_started_for_waits_for_another_or_is_dropped() {
+    let name = "a_function_that_no_thread_can_be_started_for_waits_for_another_or_is_dropped";
+    in_own_process(name, || {
+        let io_loop = new_loop();
+        // For as long as it lives, nobody gets the stack of its thread.
+        let pool = Arc::new(ThreadPool::new(8));
+        io_loop.set_default_executor(share(&pool));
+        let (begin, begun) = mpsc::channel();
+        let (finish, to_finish) = mpsc::channel::<()>();
+        let busy = io_loop.run_in_executor(move || {
+            begin.send(()).unwrap();
+            let _ = to_finish.recv();
+        });
+        begun.recv().unwrap();
+        refuse_threads();
+        let in_line = io_loop.run_in_executor(|| 1);
+        turn(&io_loop);
+        assert!(!in_line.is_finished());
+        drop(finish);
+        io_loop.run_sync(|| busy, None).unwrap().unwrap();
+        assert_eq!(io_loop.run_sync(|| in_line, None).unwrap().unwrap(), 1);
+        io_loop.set_default_executor(ThreadPool::new(8));
+        let dropped = io_loop.run_in_executor(|| 1);
+        let error = io_loop.run_sync(|| dropped, None).unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the executor dropped the function without running it");
+    });
 }
 
 #[test]
