@@ -4,10 +4,11 @@ mod support;
 
 use ringloop::{IoLoop, LoopError, RunSyncError};
 use std::cell::RefCell;
-use std::future::{pending, ready};
+use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{Count, OnDrop, Trace, new_loop, thread_id, turn, wait_until_asleep};
@@ -294,6 +295,26 @@ fn on_a_closed_loop_it_is_an_error() {
         panic!()
     };
     assert_eq!(LoopError::of(&error), Some(&LoopError::Closed));
+}
+
+#[test]
+fn a_panic_of_a_finished_futures_destructor_is_reported_and_costs_no_value() {
+    support::watchdog();
+    let reports = Rc::new(RefCell::new(Vec::new()));
+    let told = reports.clone();
+    let hook = move |report: &ringloop::PanicReport<'_>| {
+        told.borrow_mut().push(report.message().to_owned());
+    };
+    let io_loop = IoLoop::builder().panic_hook(hook).build().unwrap();
+    let on_drop = OnDrop(|| panic!("in the destructor"));
+    let run = || {
+        poll_fn(move |_| {
+            let _ = &on_drop;
+            Poll::Ready(7)
+        })
+    };
+    assert_eq!(io_loop.run_sync(run, None).unwrap(), 7);
+    assert_eq!(reports.take(), ["in the destructor"]);
 }
 
 #[test]

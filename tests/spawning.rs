@@ -60,6 +60,24 @@ fn an_error_of_a_spawned_callback_is_reported_with_its_origin() {
 }
 
 #[test]
+fn an_error_is_reported_also_if_the_destructor_of_its_future_panics() {
+    let (io_loop, reports) = reporting(IoLoop::builder());
+    let on_drop = OnDrop(|| panic!("in the destructor"));
+    io_loop.spawn_callback(|| {
+        poll_fn(move |_| {
+            let _ = &on_drop;
+            Poll::Ready(Err::<(), _>("no luck"))
+        })
+    });
+    let line = line!() - 6;
+    turn(&io_loop);
+    let mut told = reports.take();
+    told.sort_by_key(|(cause, ..)| *cause == Cause::Panic);
+    let expected = [(Cause::Error, "no luck"), (Cause::Panic, "in the destructor")];
+    assert_eq!(told, expected.map(|(cause, text)| (cause, line, text.to_owned())));
+}
+
+#[test]
 fn a_panic_of_an_error_put_into_words_is_caught_like_one_of_the_task() {
     struct Unspeakable;
 

@@ -5,7 +5,7 @@ use crate::executor::Executor;
 use crate::task::body::Failure;
 use crate::task::function::{Function, TaskShare};
 use crate::task::join::JoinHandle;
-use crate::task::outcome::{Map, Outcome};
+use crate::task::outcome::{Call, Map, Outcome};
 use crate::task::run_sync::RunSyncError;
 use crate::task::{AbortFlag, Source, loan};
 use futures_channel::oneshot;
@@ -80,7 +80,7 @@ impl IoLoop {
         Fut::Output: Outcome,
     {
         let source = Source::of::<F>(Location::caller());
-        drop(self.core.spawn(source, async move { f().await }, Failure::of_outcome));
+        drop(self.core.spawn(source, Call::new(f), Failure::of_outcome));
     }
 
     /// Calls `callback` with the output of `future` when that is done: on the loop, and in a later
@@ -137,7 +137,8 @@ impl IoLoop {
     /// # Panics
     ///
     /// Only with [`Panics::Propagate`](crate::Panics::Propagate), when other user code on the loop
-    /// does; and when the destructor of a future does that was left behind by a stop.
+    /// does, or the destructor of the future; and when that does of a future that was left behind by a
+    /// stop.
     ///
     /// # Examples
     ///
@@ -163,7 +164,7 @@ impl IoLoop {
         let source = Source::of::<F>(Location::caller());
         let _running = self.core.begin()?;
         let mut output = None;
-        let run = async { output = Some(f().await) };
+        let run = Map::new(Call::new(f), |value| output = Some(value));
         loan::lend(run, |loan| self.finish(self.core.spawn(source, loan, Ok), timeout))?;
         output.ok_or(RunSyncError::Stopped)
     }

@@ -1,4 +1,4 @@
-//! [`Outcome`]: whether what a task returns is a failure. And futures that end in a callback.
+//! [`Outcome`]: whether what a task returns is a failure. And futures that begin or end in a call.
 
 use super::body::drop_future;
 use pin_project_lite::pin_project;
@@ -87,6 +87,34 @@ where
     }
 }
 
+pin_project! {
+    /// Calls a closure, and is the future that it returns. An `async` block that awaits it would drop
+    /// it before it has passed the output on, and lose that if the destructor panics.
+    pub(crate) struct Call<F, Fut> {
+        f: Option<F>,
+        #[pin]
+        future: Option<Fut>,
+    }
+}
+
+impl<F: FnOnce() -> Fut, Fut> Call<F, Fut> {
+    pub(crate) fn new(f: F) -> Call<F, Fut> {
+        Call { f: Some(f), future: None }
+    }
+}
+
+impl<F: FnOnce() -> Fut, Fut: Future> Future for Call<F, Fut> {
+    type Output = Fut::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Fut::Output> {
+        let mut this = self.project();
+        if let Some(f) = this.f.take() {
+            this.future.set(Some(f()));
+        }
+        this.future.as_pin_mut().expect(POLLED_AGAIN).poll(context)
+    }
+}
+
 const POLLED_AGAIN: &str = "polled after it was ready";
 
 #[cfg(test)]
@@ -123,6 +151,24 @@ mod tests {
         assert_eq!(map.as_mut().poll(&mut context), Poll::Pending);
         assert!(!dropped.get());
         assert_eq!(map.poll(&mut context), Poll::Ready((5, true)));
+    }
+
+    #[test]
+    fn a_call_is_the_future_that_its_closure_returns_and_keeps_it() {
+        let (called, dropped) = (Cell::new(0), Cell::new(false));
+        let call = || {
+            called.set(called.get() + 1);
+            twice(|| dropped.set(true))
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        {
+            let mut call = pin!(Call::new(call));
+            assert_eq!(called.get(), 0);
+            assert_eq!(call.as_mut().poll(&mut context), Poll::Pending);
+            assert_eq!(call.as_mut().poll(&mut context), Poll::Ready(5));
+            assert_eq!((called.get(), dropped.get()), (1, false));
+        }
+        assert!(dropped.get());
     }
 
     #[test]
