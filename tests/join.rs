@@ -126,6 +126,26 @@ fn abort_from_another_thread_wakes_a_sleeping_loop() {
 }
 
 #[test]
+fn a_task_aborted_from_another_thread_is_not_polled_again_and_dropped_within_two_turns() {
+    let io_loop = new_loop();
+    let polls = Rc::new(Count::new());
+    let hit = polls.clone();
+    let task = io_loop.spawn(async move {
+        hit.hit();
+        pending::<()>().await;
+    });
+    turn(&io_loop);
+    let task = thread::spawn(move || {
+        task.abort();
+        task
+    });
+    let task = task.join().unwrap();
+    (0..2).for_each(|_| turn(&io_loop));
+    assert!(task.now_or_never().unwrap().unwrap_err().is_aborted());
+    assert_eq!(polls.get(), 1);
+}
+
+#[test]
 fn abort_from_another_thread_at_any_moment_is_not_lost() {
     let io_loop = new_loop();
     for _ in 0..300 {

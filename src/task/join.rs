@@ -48,7 +48,9 @@ impl<T> JoinHandle<T> {
         JoinHandle { task: Some(task) }
     }
 
-    /// Ends the task: the loop drops its future, in its next turn, instead of polling it again.
+    /// Ends the task: the loop drops its future, in its next turn, instead of polling it again. If
+    /// this is called while the loop is not the current one, on another thread for one, that may take
+    /// the turn after, too.
     ///
     /// Awaiting the handle then gives a [`JoinError`] that [`is_aborted`](JoinError::is_aborted).
     /// A task that has finished by then has its output still. May be called from any thread, from
