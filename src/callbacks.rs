@@ -106,7 +106,7 @@ impl CallbackQueue {
 
     /// How many a turn has to run, which begins.
     #[inline]
-    pub(crate) fn count(&self) -> usize {
+    pub(crate) fn begin_turn(&self) -> usize {
         let length = self.len();
         self.most.set(self.most.get().max(length));
         length

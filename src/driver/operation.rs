@@ -103,7 +103,7 @@ pub(crate) trait Owner {
 
     /// Called by the driver: a quick send has sent all of its bytes. True if that is all there is to
     /// it, and its outcome need not be told. The owner has other owners then.
-    fn is_sent(&self, bytes: usize) -> bool {
+    fn sent_all(&self, bytes: usize) -> bool {
         let _ = bytes;
         false
     }

@@ -272,7 +272,7 @@ impl Core {
     #[inline]
     fn run_callbacks(&self) -> io::Result<()> {
         let mark = Mark::now();
-        for _ in 0..self.callbacks.count() {
+        for _ in 0..self.callbacks.begin_turn() {
             match self.callbacks.pop() {
                 Some(Queued::Task(runnable)) => self.poll_task(runnable, mark),
                 Some(Queued::Callback(callback)) => {

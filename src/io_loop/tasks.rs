@@ -3,9 +3,10 @@
 use super::{IoLoop, Timeout};
 use crate::executor::Executor;
 use crate::task::body::Failure;
+use crate::task::calls::{Call, Map};
 use crate::task::function::{Function, TaskShare};
 use crate::task::join::JoinHandle;
-use crate::task::outcome::{Call, Map, Outcome};
+use crate::task::outcome::Outcome;
 use crate::task::run_sync::RunSyncError;
 use crate::task::{AbortFlag, Source, loan};
 use futures_channel::oneshot;

@@ -118,7 +118,7 @@ where
             output = Poll::Ready(Output(Some(Err(Failure::Panicked(payload)))));
         }
         match &output {
-            Poll::Pending => this.entry.is_pending(context.waker()),
+            Poll::Pending => this.entry.was_pending(context.waker()),
             Poll::Ready(Output(Some(Err(Failure::Panicked(_))))) => this.entry.count_panic(),
             Poll::Ready(_) => {}
         }

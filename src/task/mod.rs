@@ -5,6 +5,7 @@
 //!
 //! * [`body`]: the future as the cell sees it. It turns panics and aborts into outputs, because
 //!   a panic that comes out of a destructor inside a cell would abort the process.
+//! * [`calls`]: futures that begin or end in a call.
 //! * [`ending`]: how a loop that closes finds its tasks.
 //! * [`registry`]: what tasks there are, so that a loop that closes finds them all.
 //! * [`join`]: the other end of a task.
@@ -23,6 +24,7 @@
 //! knows of, and a task whose future is gone makes no `Runnable` any more.
 
 pub(crate) mod body;
+pub(crate) mod calls;
 pub(crate) mod ending;
 pub(crate) mod function;
 pub(crate) mod join;

@@ -248,7 +248,7 @@ impl Entry {
 
     /// The task was polled, and is not over. `waker` is its own.
     #[inline]
-    pub(crate) fn is_pending(&mut self, waker: &Waker) {
+    pub(crate) fn was_pending(&mut self, waker: &Waker) {
         if self.is_new {
             self.settle(waker);
         }

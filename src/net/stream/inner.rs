@@ -293,8 +293,8 @@ impl Owner for Inner {
 
     /// If the sending side is quiet, the stream is open, and its handles own it.
     #[inline]
-    fn is_sent(&self, bytes: usize) -> bool {
-        self.outgoing.borrow_mut().is_sent(bytes)
+    fn sent_all(&self, bytes: usize) -> bool {
+        self.outgoing.borrow_mut().sent_all(bytes)
     }
 
     fn complete(self: Rc<Self>, outcome: Outcome) {

@@ -180,16 +180,16 @@ impl Outgoing {
         !matches!(self.sending, Sending::Idle)
     }
 
-    /// What was due need not be sent any more: there is nothing.
+    /// As much as one request is to send of what was due, and its length. None if there is nothing
+    /// any more.
     #[inline]
-    pub(super) fn is_settled(&mut self) -> bool {
+    pub(super) fn take_due(&mut self) -> Option<(Gather, usize)> {
         self.sending = Sending::Idle;
-        self.waiting == 0
+        (self.waiting > 0).then(|| self.take())
     }
 
-    /// As much as one request is to send of what waits, and its length.
     #[inline]
-    pub(super) fn take(&mut self) -> (Gather, usize) {
+    fn take(&mut self) -> (Gather, usize) {
         let first = mem::take(&mut self.next);
         if self.rest.is_empty() {
             return (Gather::One(first), mem::take(&mut self.waiting));
@@ -262,7 +262,7 @@ impl Outgoing {
     /// The kernel has taken all `bytes` that were sent last. Counts them, if that is all there is
     /// to do.
     #[inline]
-    pub(super) fn is_sent(&mut self, bytes: usize) -> bool {
+    pub(super) fn sent_all(&mut self, bytes: usize) -> bool {
         let is_quiet = !self.is_awaited() && self.failed.is_none();
         if is_quiet {
             self.sending = Sending::Idle;

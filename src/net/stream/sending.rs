@@ -189,13 +189,8 @@ impl Inner {
 
 impl Sender for Inner {
     fn send_now(self: Rc<Self>, core: &Core) {
-        let (data, length) = {
-            let mut outgoing = self.outgoing.borrow_mut();
-            if outgoing.is_settled() {
-                return;
-            }
-            outgoing.take()
-        };
+        let due = self.outgoing.borrow_mut().take_due();
+        let Some((data, length)) = due else { return };
         if self.kind == StreamKind::Socket && length <= core.longest_quick_send {
             self.send_quickly(data, length, core);
         } else if let Err(error) = self.send_patiently(data, 0, core) {

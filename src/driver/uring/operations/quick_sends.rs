@@ -151,7 +151,8 @@ impl Sending {
     #[inline]
     fn settle(&mut self, notices: &mut Notices) {
         let owner = self.owner.as_ref();
-        if self.result.is_none() && owner.is_some_and(|owner| owner.is_sent(self.length as usize)) {
+        if self.result.is_none() && owner.is_some_and(|owner| owner.sent_all(self.length as usize))
+        {
             let shared = owner.is_some_and(|owner| Rc::strong_count(owner) > 1);
             debug_assert!(shared, "its descriptor is closed elsewhere");
             self.data = Gather::default();
