@@ -18,7 +18,7 @@ pub(crate) use self::sleeps::Nap;
 use super::current;
 use crate::buffer::PoolSize;
 use crate::builder::Builder;
-use crate::callbacks::{Callback, CallbackQueue, Queued};
+use crate::callbacks::{Callback, CallbackQueue, Deferred, Queued};
 use crate::clock::Clock;
 use crate::driver::operation::{Owner, PoolId};
 use crate::driver::uring::Uring;
@@ -41,6 +41,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -177,6 +178,12 @@ impl Core {
     #[inline]
     fn check_fork(&self) -> Result<(), LoopError> {
         if self.fork.is_forked() { Err(LoopError::Forked) } else { Ok(()) }
+    }
+
+    /// Runs something of the loop's own in the next turn.
+    #[track_caller]
+    pub(crate) fn defer(&self, callback: impl FnOnce() + 'static) {
+        self.callbacks.push(Queued::Callback(Deferred::boxed(callback, Location::caller())));
     }
 
     /// The driver, unless the loop is closed or another process's.

@@ -1,8 +1,7 @@
-//! Listeners that wait for a descriptor, and what frees one.
+//! Descriptors of streams, and listeners that wait for one.
 
 use super::{Core, add};
-use crate::callbacks::{Deferred, Queued};
-use std::panic::Location;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
 
 /// Waits for a descriptor.
@@ -12,6 +11,25 @@ pub(crate) trait Starved {
 }
 
 impl Core {
+    /// A descriptor is a stream's from now on, until it is closed.
+    pub(crate) fn adopt_descriptor(&self, fd: RawFd) {
+        if let Ok(mut driver) = self.driver() {
+            driver.adopt_descriptor(fd);
+        }
+    }
+
+    /// Closes what was a stream's, no later than the next wait.
+    pub(crate) fn close_descriptor(&self, fd: OwnedFd) {
+        let Ok(mut driver) = self.driver() else { return };
+        // Who waits for a descriptor is about to be told that there is one.
+        let is_urgent = !self.running.get() || !self.starved.borrow().is_empty();
+        if is_urgent {
+            driver.close_descriptor_now(fd);
+        } else {
+            driver.close_descriptor(fd);
+        }
+    }
+
     /// Has `listener` told, once, when one of the loop's streams is gone.
     pub(crate) fn await_descriptor(&self, listener: Weak<dyn Starved>) {
         let mut starved = self.starved.borrow_mut();
@@ -42,11 +60,5 @@ impl Core {
     /// Accepting has failed for want of descriptors, or of memory.
     pub(crate) fn accept_paused(&self) {
         add(&self.counts.accept_pauses, 1);
-    }
-
-    /// Runs something of the loop's own in the next turn.
-    #[track_caller]
-    pub(crate) fn defer(&self, callback: impl FnOnce() + 'static) {
-        self.callbacks.push(Queued::Callback(Deferred::boxed(callback, Location::caller())));
     }
 }

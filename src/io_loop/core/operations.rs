@@ -8,7 +8,7 @@ use crate::driver::operation::{Operation, Outcome, Owner, PoolId, QuickSend};
 use crate::error::LoopError;
 use crate::fork::ForkGuard;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 
 /// Has something to send.
@@ -77,25 +77,6 @@ impl Core {
     #[inline]
     fn next_sender(&self) -> Option<Rc<dyn Sender>> {
         self.outbox.borrow_mut().pop_front()
-    }
-
-    /// A descriptor is a stream's from now on, until it is closed.
-    pub(crate) fn adopt_descriptor(&self, fd: RawFd) {
-        if let Ok(mut driver) = self.driver() {
-            driver.adopt_descriptor(fd);
-        }
-    }
-
-    /// Closes what was a stream's, no later than the next wait.
-    pub(crate) fn close_descriptor(&self, fd: OwnedFd) {
-        let Ok(mut driver) = self.driver() else { return };
-        // Who waits for a descriptor is about to be told that there is one.
-        let is_urgent = !self.running.get() || !self.starved.borrow().is_empty();
-        if is_urgent {
-            driver.close_descriptor_now(fd);
-        } else {
-            driver.close_descriptor(fd);
-        }
     }
 
     pub(crate) fn fork_guard(&self) -> ForkGuard {
