@@ -2,18 +2,24 @@
 
 mod stream_support;
 mod support;
+mod waker_support;
 
 use ringloop::net::StreamError;
 use ringloop::{IoLoop, IoStream, LoopError};
 use socket2::{Domain, Type};
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
 use std::net::Shutdown;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
 use stream_support::{
     errno, poll_and_drop, poll_once, refusal, reset, run, send, settle, stream, tcp_stream,
 };
 use support::{Trace, new_loop, turn, turn_until};
+use waker_support::Alarm;
 
 /// Writes down what a close callback is told.
 fn mark_close(stream: &IoStream, trace: &Trace) {
@@ -232,6 +238,53 @@ fn dropping_a_stream_is_closing_it_to_its_callback_and_futures() {
     run(&io_loop, async || closed.await.unwrap().unwrap());
     settle(&io_loop);
     assert_eq!(trace.take(), ["closed"]);
+}
+
+#[test]
+fn a_wait_for_the_end_that_is_given_up_keeps_no_waker() {
+    let _loop = new_loop();
+    let (stream, _peer) = stream();
+    let (alarm, waker) = Alarm::new();
+    let mut closed = Box::pin(stream.closed());
+    assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop((closed, waker));
+    assert_eq!(Arc::strong_count(&alarm), 1);
+}
+
+#[test]
+fn a_wait_for_the_end_wakes_who_polled_it_last_and_keeps_no_other_waker() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let ((before, old), (alarm, waker)) = (Alarm::new(), Alarm::new());
+    let mut closed = pin!(stream.closed());
+    for waker in [old, waker] {
+        assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&before), 1);
+    drop(peer);
+    settle(&io_loop);
+    assert_eq!((before.rings(), alarm.rings()), (0, 1));
+}
+
+#[test]
+fn an_end_does_not_wake_who_has_read_and_reads_no_more() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let (alarm, waker) = Alarm::new();
+    let mut context = Context::from_waker(&waker);
+    {
+        let mut read = pin!(stream.chunk());
+        assert!(read.as_mut().poll(&mut context).is_pending());
+        send(&peer, "data");
+        settle(&io_loop);
+        assert!(read.poll(&mut context).is_ready());
+    }
+    let mut closed = pin!(stream.closed());
+    assert!(poll_once(closed.as_mut()).is_pending());
+    drop(peer);
+    settle(&io_loop);
+    assert!(poll_once(closed).is_ready());
+    assert_eq!(alarm.rings(), 1);
 }
 
 #[test]

@@ -316,6 +316,33 @@ fn a_read_may_ask_for_more_than_the_limit() {
 }
 
 #[test]
+fn a_buffer_to_be_filled_may_be_larger_than_the_limit() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(1);
+    let sent = noise(500_000, 7);
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || send(&peer, copy));
+    let mut buffer = vec![0; sent.len()];
+    run(&io_loop, async || stream.read_into(&mut buffer).await.unwrap());
+    assert!(buffer == sent);
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_read_until_close_of_no_more_than_its_limit_sees_the_end_whatever_the_mark() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.set_max_buffer_size(1);
+    let mut read = pin!(stream.read_until_close(4));
+    assert!(poll_once(read.as_mut()).is_pending());
+    send(&peer, "abcd");
+    settle(&io_loop);
+    drop(peer);
+    run(&io_loop, async || assert_eq!(read.await.unwrap(), b"abcd"));
+}
+
+#[test]
 fn small_reads_and_lines_come_out_of_a_large_buffer() {
     let io_loop = new_loop();
     let (stream, peer) = stream();

@@ -30,9 +30,15 @@ fn reading_no_bytes_is_done_at_once_also_when_closed() {
     assert!(
         matches!(poll_and_drop(stream.read_bytes(0)), std::task::Poll::Ready(Ok(b)) if b.is_empty())
     );
+    assert!(
+        matches!(poll_and_drop(stream.read_partial(0)), std::task::Poll::Ready(Ok(b)) if b.is_empty())
+    );
     stream.close();
     assert!(
         matches!(poll_and_drop(stream.read_bytes(0)), std::task::Poll::Ready(Ok(b)) if b.is_empty())
+    );
+    assert!(
+        matches!(poll_and_drop(stream.read_partial(0)), std::task::Poll::Ready(Ok(b)) if b.is_empty())
     );
     let mut nothing = [];
     assert!(matches!(

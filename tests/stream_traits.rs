@@ -10,8 +10,10 @@ use futures::{SinkExt, StreamExt};
 use ringloop::net::{ReadHalf, WriteHalf};
 use ringloop::{IoLoop, IoStream};
 use std::future::Future;
+use std::io::IoSlice;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::task::Poll;
 use stream_support::{noise, poll_and_drop, poll_once, read_all, run, send, settle, stream};
 use support::new_loop;
 
@@ -236,6 +238,32 @@ fn writing_goes_on_when_there_is_more_room_than_before() {
         let raise = async { reader.as_ref().set_max_write_buffer_size(8 << 20) };
         assert_eq!(futures::join!(write, raise).0.unwrap(), 4);
     });
+}
+
+#[test]
+fn several_pieces_are_taken_as_far_as_there_is_room_and_not_further() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = stream();
+    stream.set_max_write_buffer_size(5);
+    let pieces = ["abc", "def", "ghi"].map(|piece| IoSlice::new(piece.as_bytes()));
+    run(&io_loop, async || {
+        assert_eq!(AsyncWriteExt::write_vectored(&mut stream, &pieces).await.unwrap(), 5);
+        AsyncWriteExt::close(&mut stream).await.unwrap();
+    });
+    assert_eq!(read_all(&peer), b"abcde");
+}
+
+#[test]
+fn to_write_nothing_needs_no_room() {
+    let _loop = new_loop();
+    let (mut stream, _peer) = stream();
+    stream.set_max_write_buffer_size(3);
+    assert!(matches!(
+        poll_and_drop(AsyncWriteExt::write(&mut stream, b"abcd")),
+        Poll::Ready(Ok(3))
+    ));
+    assert!(poll_and_drop(AsyncWriteExt::write(&mut stream, b"d")).is_pending());
+    assert!(matches!(poll_and_drop(AsyncWriteExt::write(&mut stream, b"")), Poll::Ready(Ok(0))));
 }
 
 #[test]

@@ -70,11 +70,10 @@ impl Polled {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut room = inner.outgoing.borrow().room().min(wanted);
+        let room = inner.outgoing.borrow().room().min(wanted);
         if room == 0 && wanted > 0 {
-            // When anything is taken there is room.
-            ready!(inner.poll_room(&mut self.ticket, context))?;
-            room = inner.outgoing.borrow().room().min(wanted);
+            inner.wait_for_room(&mut self.ticket, context);
+            return Poll::Pending;
         }
         let mut bytes = Vec::with_capacity(room);
         for piece in pieces {

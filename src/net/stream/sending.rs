@@ -144,15 +144,11 @@ impl Inner {
         }
     }
 
-    /// Ready when there is room for more to be written.
+    /// Wakes when there is more room than now: when anything is taken.
     #[cfg(feature = "futures-io")]
-    pub(super) fn poll_room(
-        &self,
-        ticket: &mut Option<Ticket>,
-        context: &Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    pub(super) fn wait_for_room(&self, ticket: &mut Option<Ticket>, context: &Context<'_>) {
         let target = self.outgoing.borrow().more();
-        self.poll_taken(target, ticket, context)
+        self.wait_until_taken(target, ticket, context);
     }
 
     /// Ready when the kernel has taken everything up to `target`.
@@ -166,24 +162,21 @@ impl Inner {
         let taken = self.outgoing.borrow().taken(target);
         match taken {
             Some(result) => Poll::Ready(result),
-            None => self.wait_until_taken(target, ticket, context),
+            None => {
+                self.wait_until_taken(target, ticket, context);
+                Poll::Pending
+            }
         }
     }
 
     #[inline(never)]
-    fn wait_until_taken(
-        &self,
-        target: u64,
-        ticket: &mut Option<Ticket>,
-        context: &Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn wait_until_taken(&self, target: u64, ticket: &mut Option<Ticket>, context: &Context<'_>) {
         let is_known = self.outgoing.borrow_mut().writers().knows(*ticket, target, context.waker());
         if !is_known {
             let waker = context.waker().clone();
             let before = self.outgoing.borrow_mut().writers().insert(ticket, target, waker);
             drop(before);
         }
-        Poll::Pending
     }
 }
 
