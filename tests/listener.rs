@@ -7,6 +7,7 @@ mod waker_support;
 
 use futures::StreamExt;
 use futures::future::{FutureExt, join};
+use futures::stream::FusedStream;
 use listener_support::{SHORT, assert_same, both_ways, build, connect, connect_many, listen, run};
 use meddling::meddling_waker;
 use ringloop::net::{TcpListener, UnixListener};
@@ -95,10 +96,12 @@ fn incoming_is_a_stream_of_connections_that_ends_when_the_listener_is_closed() {
         run(io_loop, async || {
             let serve = async {
                 let mut incoming = listener.incoming();
+                assert!(!incoming.is_terminated());
                 while let Some(stream) = StreamExt::next(&mut incoming).await {
                     assert_same(&stream.unwrap(), &clients[count.get()]);
                     count.hit();
                 }
+                assert!(incoming.is_terminated());
                 assert!(incoming.next().await.is_none());
             };
             let close = async {

@@ -2,16 +2,20 @@
 
 mod listener_support;
 mod stress_support;
+mod waker_support;
 
 use futures::future::FutureExt;
 use futures::poll;
 use listener_support::{SHORT, assert_same, both_ways, connect, connect_many, listen, run};
 use ringloop::time;
+use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use stress_support::{open_fds, turn, turn_until};
+use waker_support::Alarm;
 
 #[test]
 fn five_accepts_that_took_too_long_take_no_connection_with_them() {
@@ -129,5 +133,36 @@ fn those_who_wait_are_served_in_order_and_one_who_leaves_passes_its_turn_on() {
         clients.push(connect(address));
         let third = run(io_loop, || third).unwrap();
         assert_same(&third, &clients[1]);
+    });
+}
+
+#[test]
+fn an_accept_that_is_given_up_keeps_no_waker() {
+    both_ways(|_| {
+        let (listener, _) = listen();
+        let (alarm, waker) = Alarm::new();
+        let mut accept = Box::pin(listener.accept());
+        assert!(accept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop((accept, waker));
+        assert_eq!(Arc::strong_count(&alarm), 1);
+    });
+}
+
+#[test]
+fn an_accept_wakes_who_polled_it_last_once_and_keeps_no_other_waker() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let ((before, old), (alarm, waker)) = (Alarm::new(), Alarm::new());
+        let mut accept = pin!(listener.accept());
+        for waker in [&old, &waker] {
+            assert!(accept.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        drop(old);
+        assert_eq!(Arc::strong_count(&before), 1);
+        let _clients = connect_many(address, 2);
+        turn_until(io_loop, || alarm.rings() > 0);
+        (0..10).for_each(|_| turn(io_loop));
+        assert_eq!((before.rings(), alarm.rings()), (0, 1));
+        assert!(accept.poll(&mut Context::from_waker(&waker)).is_ready());
     });
 }

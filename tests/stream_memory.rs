@@ -173,3 +173,19 @@ fn a_stream_that_stops_and_goes_on_leaves_nothing_either() {
     rounds();
     assert_eq!(growth(&mut rounds), 0);
 }
+
+#[test]
+fn streams_and_listeners_that_wait_and_go_leave_nothing() {
+    let io_loop = loop_of_buffers();
+    let round = || {
+        let (stream, _peer) = stream();
+        assert!(poll_and_drop(stream.closed()).is_pending());
+        settle(&io_loop);
+        drop(stream);
+        let listener = ringloop::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        drop(listener);
+        settle(&io_loop);
+    };
+    (0..100).for_each(|_| round());
+    assert_eq!(growth(|| (0..400).for_each(|_| round())), 0);
+}

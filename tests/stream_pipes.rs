@@ -4,8 +4,8 @@ mod stream_support;
 mod support;
 
 use ringloop::IoStream;
-use std::io::Read;
-use stream_support::{errno, poll_once, run, settle};
+use std::io::{Read, Write};
+use stream_support::{errno, poll_and_drop, poll_once, run, settle};
 use support::new_loop;
 
 #[test]
@@ -35,4 +35,44 @@ fn nothing_is_read_from_the_write_end_of_a_pipe() {
         // It can be written to all the same.
         stream.write("x").await.unwrap();
     });
+}
+
+#[test]
+fn a_pipe_that_is_closed_takes_nothing_more() {
+    let io_loop = new_loop();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut other = reader.try_clone().unwrap();
+    let stream = IoStream::new(reader).unwrap();
+    assert!(poll_and_drop(stream.read_bytes(1)).is_pending());
+    settle(&io_loop);
+    stream.close();
+    settle(&io_loop);
+    writer.write_all(b"data").unwrap();
+    settle(&io_loop);
+    socket2::SockRef::from(&other).set_nonblocking(true).unwrap();
+    let mut data = [0; 4];
+    other.read_exact(&mut data).unwrap();
+    assert_eq!(&data, b"data");
+}
+
+#[test]
+fn what_a_pipe_had_no_room_for_is_not_written_after_a_close() {
+    let io_loop = new_loop();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let stream = IoStream::new(writer).unwrap();
+    let written = 4 << 20;
+    stream.write(vec![1; written]).queued().unwrap();
+    settle(&io_loop);
+    stream.close();
+    settle(&io_loop);
+    socket2::SockRef::from(&reader).set_nonblocking(true).unwrap();
+    let mut received = 0;
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(count) = reader.read(&mut buffer) {
+        assert!(count > 0);
+        received += count;
+        settle(&io_loop);
+    }
+    // Not less than a page, and no more than there was room for.
+    assert!((4096..written).contains(&received), "{received} bytes");
 }
