@@ -109,6 +109,14 @@ fn jitter_stays_within_its_window() {
 }
 
 #[test]
+fn jitter_moves_the_calls() {
+    let _io_loop = virtual_loop();
+    let (periodic, times) = timed(PERIOD, Duration::ZERO);
+    let periodic = periodic.with_jitter(1.0).unwrap();
+    assert!((0..20).any(|_| run(&periodic, &times, 1) != [PERIOD]));
+}
+
+#[test]
 fn starting_twice_makes_one_chain() {
     let io_loop = virtual_loop();
     let (periodic, times) = timed(PERIOD, Duration::ZERO);

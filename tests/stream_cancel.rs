@@ -3,6 +3,7 @@
 mod meddling;
 mod stream_support;
 mod support;
+mod waker_support;
 
 use futures::FutureExt;
 use meddling::meddling_waker;
@@ -17,6 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use stream_support::{noise, poll_and_drop, poll_once, refusal, run, send, settle, stream};
 use support::new_loop;
+use waker_support::Alarm;
 
 #[test]
 fn reads_that_timed_out_leave_every_byte_for_the_next() {
@@ -261,4 +263,15 @@ fn closing_a_loop_survives_wakers_that_panic() {
         let result = futures::executor::block_on(read);
         assert_eq!(refusal(result), StreamError::LoopClosed);
     }
+}
+
+#[test]
+fn a_write_that_is_given_up_keeps_no_waker() {
+    let _loop = new_loop();
+    let (stream, _peer) = stream();
+    let (alarm, waker) = Alarm::new();
+    let mut write = Box::pin(stream.write("data"));
+    assert!(write.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop((write, waker));
+    assert_eq!(Arc::strong_count(&alarm), 1);
 }
