@@ -474,6 +474,29 @@ fn what_is_written_to_a_peer_that_does_not_receive_leaves_its_buffer_to_those_wh
 }
 
 #[test]
+fn what_was_written_while_buffers_were_plenty_leaves_its_buffer_to_others_when_they_are_not() {
+    const COUNT: u16 = 8;
+    let io_loop = loop_with(COUNT, 4);
+    let (blocked, _blocked_peer) = stream();
+    blocked.write(vec![0; 4 << 20]).queued().unwrap();
+    settle(&io_loop);
+    let (holder, peer) = stream();
+    let _held = run(&io_loop, async || {
+        let piece = lent(&holder, &peer, "sent").await;
+        blocked.write(piece).queued().unwrap();
+        let mut held = Vec::new();
+        for _ in 1..COUNT {
+            held.push(lent(&holder, &peer, "held").await);
+        }
+        held
+    });
+    let (waiting, peer) = stream();
+    send(&peer, "data");
+    let read = io_loop.spawn(async move { waiting.chunk().await.unwrap().is_some() });
+    turn_until(&io_loop, || read.is_finished());
+}
+
+#[test]
 fn what_is_written_to_a_peer_of_another_loop_leaves_its_buffer_to_its_own() {
     type Write = fn(&IoStream, Piece);
     let ways: [Write; 5] = [
