@@ -96,6 +96,31 @@ fn when_the_queue_fills_while_the_kernel_accepts_the_rest_waits_in_the_backlog()
 }
 
 #[test]
+fn when_the_limit_is_lowered_to_what_is_queued_the_rest_waits_in_the_backlog() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        run(io_loop, async || {
+            time::timeout(SHORT, listener.accept()).await.unwrap_err();
+        });
+        let before = open_fds();
+        let first = connect_many(address, 4);
+        (0..3).for_each(|_| turn(io_loop));
+        assert_eq!(open_fds() - before, 4 + 4, "both ends of all");
+        listener.set_accept_limit(4);
+        (0..3).for_each(|_| turn(io_loop));
+        let rest = connect_many(address, 50);
+        let before = open_fds();
+        (0..3).for_each(|_| turn(io_loop));
+        assert_open_fds(before);
+        run(io_loop, async || {
+            for client in first.iter().chain(&rest) {
+                assert_same(&listener.accept().await.unwrap(), client);
+            }
+        });
+    });
+}
+
+#[test]
 fn a_listener_that_is_emptied_while_it_stops_goes_on_when_it_has_stopped() {
     both_ways(|io_loop| {
         let (listener, address) = listen();
