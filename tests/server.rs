@@ -271,6 +271,34 @@ fn a_graceful_shutdown_waits_for_the_handlers_to_end() {
 }
 
 #[test]
+fn a_shutdown_that_waits_for_handlers_has_freed_the_port() {
+    both_ways(|io_loop, _| {
+        let server = local().serve(echo_line).unwrap();
+        let mut client = connect(&server);
+        turn_until(io_loop, || server.connections() == 1);
+        let mut shutdown = pin!(server.shutdown(LONG));
+        run(io_loop, async || assert!(futures::poll!(&mut shutdown).is_pending()));
+        drop(TcpListener::bind(address_of(&server)).expect("the port is free"));
+        client.write_all(b"bye\n").unwrap();
+        assert_eq!(run(io_loop, || shutdown), 0);
+    });
+}
+
+#[test]
+fn the_backlog_of_a_server_is_what_was_asked_for() {
+    both_ways(|_, _| {
+        let server = local().backlog(2).serve(until_end).unwrap();
+        // One more than the number waits; of those beyond, the kernel takes no notice.
+        let clients: Vec<_> = (0..3).map(|_| connect(&server)).collect();
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let patience = Duration::from_millis(20);
+        let error = client.unwrap().connect_timeout(&address_of(&server).into(), patience);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
+        drop(clients);
+    });
+}
+
+#[test]
 fn a_shutdown_cancels_the_handlers_that_do_not_end_in_time() {
     both_ways(|io_loop, reports| {
         for grace in [Duration::ZERO, SHORT] {
