@@ -16,7 +16,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 use stream_support::{
-    errno, poll_and_drop, poll_once, refusal, reset, run, send, settle, stream, tcp_stream,
+    errno, poll_and_drop, poll_once, read_all, refusal, reset, run, send, settle, stream,
+    tcp_stream,
 };
 use support::{Trace, new_loop, turn, turn_until};
 use waker_support::Alarm;
@@ -354,6 +355,28 @@ fn a_closed_loop_ends_its_streams_with_word_of_it() {
 }
 
 #[test]
+fn what_was_written_before_the_loop_is_closed_goes_out() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    stream.write(b"goodbye").queued().unwrap();
+    io_loop.close(false).unwrap();
+    drop(stream);
+    assert_eq!(read_all(&peer), b"goodbye");
+}
+
+#[test]
+fn a_write_that_fails_on_the_spot_ends_the_stream() {
+    let io_loop = new_loop();
+    let (stream, _peer) = stream();
+    drop(io_loop);
+    assert!(!stream.is_closed());
+    for _ in 0..2 {
+        assert_eq!(refusal(stream.write(b"late").queued()), StreamError::LoopClosed);
+        assert!(stream.is_closed());
+    }
+}
+
+#[test]
 fn foreign_wakers_are_woken_when_the_loop_is_closed() {
     struct Flag(std::sync::atomic::AtomicUsize);
     impl std::task::Wake for Flag {
@@ -429,6 +452,19 @@ fn a_write_goes_out_before_the_end_that_follows_it() {
     });
     assert_eq!(*got.borrow(), b"the last");
     assert!(IoLoop::try_current().is_some());
+}
+
+#[test]
+fn the_peer_is_told_the_end_of_a_dropped_stream_that_a_write_keeps_open() {
+    const LENGTH: usize = 4 << 20;
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let _write = stream.write(vec![1; LENGTH]);
+    settle(&io_loop);
+    drop(stream);
+    let reader = std::thread::spawn(move || read_all(&peer).len());
+    turn_until(&io_loop, || reader.is_finished());
+    assert_eq!(reader.join().unwrap(), LENGTH);
 }
 
 #[test]
