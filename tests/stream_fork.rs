@@ -2,11 +2,16 @@
 
 mod stream_support;
 mod support;
+mod waker_support;
 
 use ringloop::net::StreamError;
 use socket2::SockRef;
+use std::future::Future;
+use std::pin::pin;
+use std::task::Context;
 use stream_support::{poll_and_drop, poll_once, refusal, run, send, settle, stream, tcp_stream};
 use support::{at_end, in_child, new_loop};
+use waker_support::Alarm;
 
 #[test]
 fn a_stream_of_the_parent_fails_in_the_child_and_goes_on_in_the_parent() {
@@ -41,6 +46,21 @@ fn a_stream_of_the_parent_fails_in_the_child_and_goes_on_in_the_parent() {
         }
         stream.write("after").await.unwrap();
     });
+}
+
+#[test]
+fn a_write_that_fails_in_the_child_tells_those_who_wait_for_the_end() {
+    let _io_loop = new_loop();
+    let (stream, _peer) = stream();
+    let (alarm, waker) = Alarm::new();
+    let mut closed = pin!(stream.closed());
+    assert!(closed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    in_child(|| {
+        assert_eq!(refusal(stream.write("x").queued()), StreamError::LoopClosed);
+        assert_eq!(alarm.rings(), 1);
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]
