@@ -26,7 +26,6 @@ impl Core {
             // What a loop cannot send now is lost with it.
             let _ = self.release();
         }
-        self.send_all();
         let Some(mut driver) = self.driver.take() else {
             return Ok(());
         };
