@@ -1,4 +1,4 @@
-//! Tasks that wait for times: sleeps, a time-out, an interval, and two of them side by side.
+//! Tasks that wait for times: sleeps, a timeout, an interval, and two of them side by side.
 //!
 //!     cargo run --release --example async_timers
 //!

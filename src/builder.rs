@@ -62,8 +62,8 @@ impl Builder {
     /// and to the submission queue's size at least; 65536 at most.
     ///
     /// It also sizes the table in which the kernel finds a request to cancel. One that is too small
-    /// costs time, nothing else: completions that do not fit wait in the kernel. If that has no memory
-    /// for them, it drops them, and the loop's turns fail.
+    /// costs time, nothing else: completions that do not fit wait in the kernel. If the kernel has
+    /// no memory for them, it drops them, and the loop's turns fail.
     pub fn cq_entries(mut self, entries: u32) -> Builder {
         self.sizes.completion = entries.max(2);
         self

@@ -30,12 +30,12 @@ pub type Job = Box<dyn FnOnce() + Send>;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// A loop with [virtual time](crate::Builder::virtual_time) holds its clock still, and waits, for as long
-/// as a job of its takes, in line or running: no limit of the loop's applies to that. An executor for
-/// such a loop has to run its jobs, or to drop them.
+/// A loop with [virtual time](crate::Builder::virtual_time) holds its clock while one of its jobs
+/// is queued or running, and waits as long as that really takes, whatever limit it was given. An
+/// executor for such a loop has to run its jobs, or to drop them.
 pub trait Executor {
     /// Runs `job`, now or later, on another thread, without waiting for it. An executor that cannot
-    /// do that drops it, which whoever waits for the job is told.
+    /// do that drops the job; whoever awaits it gets a [`JoinError`](crate::JoinError).
     fn execute(&self, job: Job);
 }
 

@@ -27,7 +27,8 @@ bitflags::bitflags! {
         const NO_SQARRAY = 1 << 2;
         /// `SUBMIT_ALL` (5.18): a bad submission does not hold up the ones behind it.
         const SUBMIT_ALL = 1 << 3;
-        /// `CQE_SKIP_SUCCESS` (5.17): cancellations that succeed post no completion of their own.
+        /// `CQE_SKIP_SUCCESS` (5.17): cancellations, closes and silent sends that succeed post no
+        /// completion.
         const CQE_SKIP = 1 << 4;
         /// `ENTER_NO_IOWAIT` (6.15): a sleeping loop is not accounted as waiting for a disk.
         const NO_IOWAIT = 1 << 5;

@@ -7,7 +7,7 @@
 //! # `gen.sleep`, `gen.with_timeout`
 //!
 //! [`time::sleep`](crate::time::sleep) and [`time::timeout`](crate::time::timeout). Unlike Tornado's,
-//! a time-out ends what it waited for: the future is dropped.
+//! a timeout ends what it waited for: the future is dropped.
 //!
 //! ```
 //! use ringloop::{IoLoop, time};

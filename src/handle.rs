@@ -114,10 +114,10 @@ impl Shared {
 /// # Accepted, and run
 ///
 /// The methods that post something return true if the loop has accepted it, which is not to say that
-/// it will run: a loop that is closed before it gets there drops it, on its own thread. Also while
-/// it ends its tasks, as the first thing when it is closed, it accepts what it is sure to drop, from
-/// their destructors, too. If they return false, what was posted is dropped already, on the thread
-/// that posted it.
+/// it will run: a loop that is closed before it gets there drops it, on its own thread. Closing
+/// begins by ending the tasks. What is posted while that goes on, even by their destructors, is
+/// accepted and then dropped. If they return false, what was posted is dropped already, on the
+/// thread that posted it.
 ///
 /// ```
 /// use ringloop::IoLoop;

@@ -37,7 +37,7 @@ pub struct IoLoop {
 
 /// Names a timeout, to cancel it with [`IoLoop::remove_timeout`].
 ///
-/// Never names another one, even after its own has fired and on another loop.
+/// It names nothing once its timeout is gone, nor on another loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeout {
     loop_id: u32,
@@ -279,9 +279,9 @@ impl IoLoop {
     /// Runs `callback` at a time (an `Instant`) or after a time (a `Duration`).
     ///
     /// Earlier deadlines run first, equal ones in the order added, to the nanosecond. A deadline in
-    /// the past is due in the next turn. A time-out added by a running callback or timeout waits
-    /// for the next turn. Thousands that are due at once run in several turns, so that handlers
-    /// need not wait for all of them.
+    /// the past is due in the next turn. One added by a running callback or timeout waits for the
+    /// next turn. Thousands that are due at once run in several turns, so that handlers need not
+    /// wait for all of them.
     #[track_caller]
     pub fn add_timeout(
         &self,

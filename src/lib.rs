@@ -186,8 +186,8 @@
 //!   waits for that, and the stream is dropped. No connection is lost with an `accept` that is dropped.
 //! * **Memory** that the kernel may still read or write is not freed, whatever is dropped when.
 //! * A **panic** in a closure or task is caught, counted and reported, and the loop goes on; the
-//!   handler stays registered. [`Builder::panics`] turns that off. A task with a [`JoinHandle`] tells
-//!   that instead.
+//!   handler stays registered. [`Builder::panics`] turns that off. A panic of a task whose
+//!   [`JoinHandle`] is kept is returned by that instead.
 //! * Signals, full queues, and kernels out of memory are absorbed and counted; see [`Metrics`].
 //! * After a `fork` the child cannot touch the parent's loop: it gets an error, and builds its own. A
 //!   child that returns from the closure that forked runs no other: `start` and `turn` end at once.
@@ -207,9 +207,9 @@
 //!
 //! # Where it runs
 //!
-//! Linux 5.15 and newer, at full speed from 6.12. Optional kernel features are probed for, not read
-//! off a version; [`KernelFeatures`] lists them. Where io_uring is refused, [`Builder::build`] says
-//! who refused it and what to do about it.
+//! Linux 5.15 and newer: with all that matters from 6.12, and everything from 6.15. Optional kernel
+//! features are probed for, not read off a version; [`KernelFeatures`] lists them. Where io_uring
+//! is refused, [`Builder::build`] says who refused it and what to do about it.
 //!
 //! # Features
 //!
@@ -218,6 +218,17 @@
 //! * `futures-io`: that crate's `AsyncRead`, `AsyncBufRead` and `AsyncWrite` for [`IoStream`] and its
 //!   halves, and with them codecs and whatever else is written for these traits.
 //! * `regex`: `IoStream::read_until_regex`.
+
+// From the user inwards:
+// - what users call: `io_loop`, `handle`, `builder`, `periodic`, `time`, `net`, and the `guide`;
+// - the turn, and closing: `io_loop/core`;
+// - what a turn runs: `callbacks`, `timeouts`, `sleepers`, `handlers`, `task`, all by way of
+//   `report`, which runs user code;
+// - what other threads send, and waking: `posts`, `wake`, `futex`;
+// - the kernel: `driver`, which is the contract, and `driver/uring`;
+// - data received and to be sent: `buffer`;
+// - all else: `clock`, `error`, `events`, `executor`, `features`, `fork`, `metrics`, `spare`,
+//   `sys`.
 
 mod buffer;
 mod builder;

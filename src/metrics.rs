@@ -18,7 +18,8 @@ use crate::features::KernelFeatures;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// What drives the loop: `"io_uring"`, or `"closed"` when nothing does any more.
+    /// What drives the loop: `"io_uring"`, or `"closed"` when nothing does any more. What was
+    /// counted until then stays.
     pub driver: &'static str,
     /// The optional kernel features in use: none when the loop is closed.
     pub features: KernelFeatures,
@@ -52,7 +53,7 @@ pub struct Metrics {
     pub submissions: u64,
     /// Completions taken out of the ring.
     pub completions: u64,
-    /// Completions that belonged to a handler removed or re-armed since, and were dropped.
+    /// Completions of requests that were cancelled, replaced or over, and were ignored.
     pub stale_completions: u64,
     /// Wake-ups by other threads or signal handlers.
     pub wakeups: u64,

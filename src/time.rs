@@ -104,14 +104,14 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> WithTimeout<F::I
 }
 
 /// Ticks again and again, `period` apart; first in one `period` [from now](self#from-now). On a loop with
-/// another clock, it starts again.
+/// another clock, the count starts anew there.
 ///
 /// The rules are those of [`PeriodicCallback`](crate::PeriodicCallback): lateness does not add up,
-/// and whoever takes longer than the period skips ticks. A tick is waited for from the first poll
-/// that comes after the tick before, and it is the next one from then on: what was due until then,
-/// or just then, is skipped.
+/// and whoever takes longer than the period skips ticks. Each tick is chosen at the first poll
+/// after the previous one: the next on the grid from that moment. Ticks that were due earlier, or
+/// just then, are skipped.
 ///
-/// A period of more than 2<sup>64</sup> nanoseconds (584 years) is one of so many.
+/// A longer period than 2<sup>64</sup> nanoseconds (584 years) is cut to that.
 ///
 /// # Panics
 ///
@@ -192,7 +192,7 @@ impl Sleep {
         self.deadline
     }
 
-    /// True once it has been over.
+    /// True once a poll has found it over.
     pub fn is_elapsed(&self) -> bool {
         matches!(self.state, State::Over)
     }

@@ -7,7 +7,7 @@ use std::ops::{Deref, Range};
 
 /// A piece of received data, where the kernel has put it: nothing is copied.
 ///
-/// It lends a buffer of the loop's pool, or part of one, and gives it back when it is dropped, on
+/// It borrows a buffer of the loop's pool, or part of one, and gives it back when it is dropped, on
 /// whichever thread, also after its stream or its loop is gone. As long as it is held, its pool is
 /// one buffer short; to keep data for long, copy it (`chunk.to_vec()`).
 pub struct Chunk {

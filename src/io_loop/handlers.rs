@@ -14,8 +14,8 @@ impl IoLoop {
     ///
     /// Level-triggered, as in Tornado: a handler that does not read everything is called again. It
     /// is called once per turn, with what is ready among what was asked for, and
-    /// [`ERROR`](Events::ERROR), which is always told. The first mask after a quiet time is that of
-    /// the wake-up; one that comes right after it may have to wait for the next turn.
+    /// [`ERROR`](Events::ERROR), which is always told. After a quiet time the first mask may hold
+    /// only what woke the descriptor; what else is ready is in the next turn's.
     ///
     /// The loop owns `source`. A source that owns its descriptor (a `TcpStream`, an `OwnedFd`) is
     /// dropped on removal, after the kernel has let go of it. For a bare number (`RawFd`), or
@@ -38,15 +38,17 @@ impl IoLoop {
     ///
     /// ```
     /// use ringloop::{Events, IoLoop};
-    /// use std::io::{Read, Write};
+    /// use std::io::{ErrorKind, Read, Write};
     /// use std::os::unix::net::UnixStream;
     ///
     /// let io_loop = IoLoop::new()?;
     /// let (stream, mut peer) = UnixStream::pair()?;
+    /// stream.set_nonblocking(true)?;
     /// io_loop.add_handler(stream, Events::READ, |stream, _events| {
     ///     let mut buffer = [0; 64];
     ///     match stream.read(&mut buffer) {
-    ///         Ok(length) if length > 0 => println!("got {length} bytes"),
+    ///         Ok(length @ 1..) => println!("got {length} bytes"),
+    ///         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
     ///         _ => {
     ///             IoLoop::current().remove_handler(stream);
     ///             IoLoop::current().stop();

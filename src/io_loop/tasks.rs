@@ -138,8 +138,8 @@ impl IoLoop {
     /// # Panics
     ///
     /// Only with [`Panics::Propagate`](crate::Panics::Propagate), when other user code on the loop
-    /// does, or the destructor of the future; and when that does of a future that was left behind by a
-    /// stop.
+    /// does, or the destructor of the future; or if a stop left a future behind, and its destructor
+    /// panics.
     ///
     /// # Examples
     ///

@@ -33,7 +33,7 @@ impl Default for BindOptions {
 }
 
 impl BindOptions {
-    /// A backlog of 1024, one socket per port, both families.
+    /// A backlog of 1024, no `SO_REUSEPORT`, both families.
     pub fn new() -> BindOptions {
         BindOptions { backlog: BACKLOG, reuse_port: false, family: None }
     }

@@ -1,8 +1,10 @@
 //! [`IoStream`]: bytes both ways, over TCP, Unix sockets and pipes.
 //!
 //! `inner` ties together the receiving side (`incoming`, on its `queue`, which `receiving` has
-//! filled) and the sending side (`outgoing`, which `sending` has sent); `read`, `write` and `closing`
-//! have the futures that users wait for.
+//! filled) and the sending side (`outgoing`, which `sending` has sent). `reading`, `writing` and
+//! `halves` are what users call, and `futures_io` for other crates; `read`, `write` and `closing`
+//! have the futures that they wait for. `waiters` says who waits for what, `resets` tells a reset
+//! from an end.
 
 mod closing;
 mod error;
@@ -56,9 +58,9 @@ use std::rc::Rc;
 /// Methods take `&self`: one task may read while others write, through an `Rc` or the two
 /// [halves](Self::split).
 ///
-/// Dropping a stream closes it, after what was written is sent, however long that takes: its
-/// descriptor is closed before the loop waits again, or stops. A TCP peer that has not received
-/// anything for 60 seconds is given up then; where that is too long or too short, set
+/// Dropping a stream closes it. What was written is sent first, however long that takes; once it
+/// is, the descriptor is closed before the loop next waits, or stops. A TCP peer that has received
+/// none of it for 60 seconds is given up; where that is too long or too short, set
 /// `TCP_USER_TIMEOUT` (`socket2` can). [`close`](Self::close) does not wait for what is not sent. A
 /// loop that is closed ends its streams: reads and writes fail with [`StreamError::LoopClosed`].
 ///

@@ -39,9 +39,9 @@ impl Write {
 
     /// Waits only if much is yet to be sent: until that is no more than 256 KiB.
     ///
-    /// To be told that the kernel has taken the data, the loop has to ask at once. Without that, it
-    /// asks when it has something else to ask, which saves a server that answers requests a system
-    /// call for each turn. What goes wrong with the sending is told by the next write, or by
+    /// To report that the kernel has taken the data, the loop must ask for it at once. A buffered
+    /// write lets it ask along with its next request, which saves a server that answers requests
+    /// one system call per turn. An error in sending is reported by the next write, or by
     /// [`IoStream::flush`](super::IoStream::flush).
     ///
     /// # Examples
