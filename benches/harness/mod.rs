@@ -11,7 +11,7 @@
 //! finds the same. That is repeatable to 1 %, even on a busy machine.
 //!
 //! A benchmark is a [`Bench`] and a call of [`run`]. A contestant is one file that implements
-//! [`Contestant`] and one line in `contestants/mod.rs`. Async runtimes would bring some 200 crates
+//! [`Contestant`] and one line in `contestants/mod.rs`. Async runtimes would bring some 180 crates
 //! with them: they are contestants in a package of their own, `benches/peers`, which is built when
 //! `--peers` asks for it.
 

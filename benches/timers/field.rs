@@ -15,7 +15,7 @@ const BEGINNING: u64 = 12_345_678_901_234;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
-    /// A timeout is cancelled, whichever, and added again: idle time-outs of busy connections.
+    /// A timeout is cancelled, whichever, and added again: idle timeouts of busy connections.
     Idle,
     /// A timeout is added and cancelled at once: an operation that did not have to wait.
     Lifo,

@@ -10,7 +10,7 @@ use std::hint::black_box;
 const SECOND: u64 = 1_000_000_000;
 /// When it all begins: long after the machine was started.
 const BEGINNING: u64 = 12_345 * SECOND;
-/// The time-out of an idle connection.
+/// The timeout of an idle connection.
 const IDLE: u64 = 60 * SECOND;
 /// Nanoseconds that the clock moves on in a turn.
 const TURN: u64 = 250_000;
@@ -18,7 +18,7 @@ const TURN: u64 = 250_000;
 const MOVED: u64 = 16;
 
 const WORKLOADS: [&str; 3] = [
-    "longest call: idle time-outs put off",
+    "longest call: idle timeouts put off",
     "longest call: all due in one second",
     "longest call: all due at once",
 ];

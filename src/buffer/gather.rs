@@ -37,7 +37,8 @@ impl Gather {
         }
     }
 
-    /// Copies what is in buffers of a pool. Not while the kernel may read it.
+    /// Gives the pool's buffers back, by copying the bytes out of them. Not while the kernel may
+    /// read them.
     pub(crate) fn give_back(&mut self) {
         match self {
             Gather::One(payload) => payload.give_back(),

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What the kernel counts for, as long as it may fill more of a buffer: more than there are pieces.
+/// The kernel's share of a buffer that it may still fill; more than pieces can ever add up to.
 const KERNEL: u32 = 1 << 31;
 
 /// Lent out to [`Chunk`](super::Chunk)s, on whichever thread, and to the kernel. It goes when the
@@ -24,17 +24,17 @@ pub(crate) struct Memory {
 
 /// A buffer: all that its pieces have to know, so that they are small.
 struct Lent {
-    /// What has it, in an `Arc`.
+    /// The memory this belongs to, which lives in an `Arc`.
     memory: *const Memory,
     address: *mut u8,
-    /// How many pieces are lent. While the kernel has it, `KERNEL` without those that have come back:
-    /// which pieces were lent is counted by the pool until then.
+    /// Pieces out. While the kernel has the buffer: `KERNEL` minus those that have come back; the
+    /// pool counts those lent (`Filled::pieces`), and `take_from_kernel` settles the two.
     pieces: AtomicU32,
     number: u16,
 }
 
-// SAFETY: the memory it refers to is, but for these, `Send` and `Sync`, and whose the bytes at the
-// address are is told by who holds pieces.
+// SAFETY: the pointers lead to memory that is, but for them, `Send` and `Sync`; who may touch the
+// bytes is decided by who holds pieces.
 unsafe impl Send for Lent {}
 // SAFETY: as above.
 unsafe impl Sync for Lent {}

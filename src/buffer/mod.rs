@@ -2,7 +2,8 @@
 //!
 //! `memory` holds the buffers of a pool and takes them back, `returns` says which came back, `chunk` is
 //! what users see of one, `piece` may be a copy of one. `pool` knows which are free, and provides
-//! those to the kernel where it has buffer rings. `gather` is what one request sends.
+//! those to the kernel where it has buffer rings (`ring`). `payload` is what users write, `gather`
+//! what one request sends of it.
 
 mod chunk;
 mod gather;

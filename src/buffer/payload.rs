@@ -40,7 +40,7 @@ impl Payload {
         Payload(Bytes::Static(bytes))
     }
 
-    /// Copies the bytes, if they are in a buffer of a pool.
+    /// Gives the pool's buffer back, if it has one, by copying the bytes out of it.
     pub(crate) fn give_back(&mut self) {
         if let Bytes::Piece(piece) = &mut self.0 {
             piece.give_back();

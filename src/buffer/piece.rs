@@ -94,7 +94,7 @@ impl Piece {
         }
     }
 
-    /// Copies the bytes, if they are in a buffer of the pool.
+    /// Gives the pool's buffer back, if it has one, by copying the bytes out of it.
     #[inline]
     pub(crate) fn give_back(&mut self) {
         if self.is_lent() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// fill a dozen buffers before anybody gets to see them.
 const IN_RING: usize = 256 * 1024;
 
-/// The mean length of pieces is that of about so many.
+/// How many pieces, roughly, the running mean looks back on.
 const RECENT: i32 = 8;
 
 /// How large a pool is.
@@ -41,7 +41,7 @@ impl PoolSize {
         PoolSize { buffer_size: buffer_size.clamp(1, 1 << 30), count }
     }
 
-    /// 8 MiB, which is as many buffers as there can be pieces of data, but few where one takes many.
+    /// 8 MiB: many buffers where each takes one piece, few where one takes many.
     pub(crate) fn usual(kind: Kind) -> PoolSize {
         match kind {
             Kind::Incremental => PoolSize { buffer_size: 64 * 1024, count: 128 },
@@ -138,7 +138,7 @@ impl Pool {
         match self.kind {
             Kind::Incremental => {
                 let piece = self.typical_piece.max(1) as usize;
-                // Rounded, as the mean is only nearly one.
+                // Rounded, as the mean may be slightly off.
                 self.in_ring * ((self.memory.buffer_size() + piece / 2) / piece).max(1)
             }
             Kind::Whole | Kind::List => self.available(),
@@ -251,7 +251,7 @@ impl Pool {
     }
 }
 
-/// The kernel has let go of everything.
+/// Only once the kernel has let go of everything; else `leak`.
 impl Drop for Pool {
     fn drop(&mut self) {
         for (buffer, filled) in (0..).zip(&self.filled) {

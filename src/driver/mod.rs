@@ -1,7 +1,8 @@
 //! What the loop needs from the kernel, and the contract a driver meets.
 //!
-//! A driver owns the kernel object (a ring, an epoll instance) and nothing else of the loop: it
-//! never calls user code and never sees a closure. The loop talks to it through [`Driver`]:
+//! A driver owns the kernel object and nothing else of the loop: it never calls user code and never
+//! sees a closure. There is one, [`uring`]; the trait keeps the kernel's interface out of
+//! everything else. The loop talks to it through [`Driver`]:
 //!
 //! * **Polls are keyed by fd number**, one registration per number. [`add_poll`](Driver::add_poll)
 //!   returns a registration id that is never used again for that number; every [`Readiness`]
@@ -25,13 +26,12 @@
 //!   counted in [`Counters`]; an error returned from `turn` means that the loop cannot go on.
 //! * **Closing.** [`close`](Driver::close) cancels everything and waits, bounded, until the kernel
 //!   holds no file of ours.
-//!
 //! * **Operations** ([`operation`]) are submitted at any time, and their outcomes join the turn's
 //!   batch. A driver keeps an operation and its owner until the kernel is done with both, and tells
-//!   the owner so by a last outcome. Data that has come, and sends that leave nothing to be done, it
-//!   gives to the owner itself, who takes them down and calls nobody: whom to wake joins the batch.
-//!   It does so in `turn`, `flush` and `close`, and not where an owner asks for something.
-//!   `flush` waits for cancelled operations, too.
+//!   the owner so by a last outcome. Received data and completely sent quick sends go straight to
+//!   their owner, which only records them and wakes nobody; who is to be woken joins the batch.
+//!   This happens in `turn`, `flush` and `close`, never inside a call by an owner. `flush` waits
+//!   for cancelled operations, too.
 
 pub(crate) mod notices;
 pub(crate) mod operation;
@@ -141,7 +141,7 @@ pub(crate) trait Driver {
 
     /// Makes the kernel let go of every removed poll and cancelled operation, and has it send and
     /// close what it is to, without blocking.
-    /// Outcomes that this brings go to `notices`. False if it has ended early, as told.
+    /// Outcomes that this brings go to `notices`. False if [`Flush::Part`] ended it early.
     fn flush(&mut self, extent: Flush, notices: &mut Notices) -> io::Result<bool>;
 
     /// True if the last turn has found nothing, and one that does not wait would do nothing now.
@@ -159,8 +159,7 @@ pub(crate) trait Driver {
     /// keep any.
     fn are_buffers_scarce(&self) -> bool;
 
-    /// How much a send that does not wait may take at most: nothing, if there are none. Less than
-    /// 4 GiB.
+    /// Most bytes that a quick send may carry; 0 if the kernel has none. Less than 4 GiB.
     fn longest_quick_send(&self) -> usize;
 
     /// Sends what is no longer than that, with the next system call.
@@ -172,7 +171,7 @@ pub(crate) trait Driver {
     /// Asks for an operation to end. Its last outcome tells when it has.
     fn cancel(&mut self, operation: OperationKey);
 
-    /// The same, in its own time: `flush` does not wait for it.
+    /// As `cancel`, but `flush` does not wait for it.
     fn stop(&mut self, operation: OperationKey);
 
     /// A descriptor belongs to a stream from now on. Whatever had its number before does not concern it.

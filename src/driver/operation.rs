@@ -80,7 +80,7 @@ pub(crate) enum Outcome {
 /// What comes often is told at once, by the driver: it is only taken down, and nobody is called,
 /// the driver least of all. The rest is told by the loop, with nothing borrowed.
 pub(crate) trait Owner {
-    /// Called by the loop. Wakes whoever waits, and calls nobody.
+    /// Called by the loop. Calls no user code but wakers.
     fn complete(self: Rc<Self>, outcome: Outcome);
 
     /// Called by the driver: data has come, and more may follow. If the buffers of the pool are
@@ -102,7 +102,8 @@ pub(crate) trait Owner {
     }
 
     /// Called by the driver: a quick send has sent all of its bytes. True if that is all there is to
-    /// it, and its outcome need not be told. The owner has other owners then.
+    /// it, and its outcome need not be told. Only if something else holds the owner, too: the
+    /// driver then drops it without closing anything.
     fn sent_all(&self, bytes: usize) -> bool {
         let _ = bytes;
         false

@@ -1,5 +1,10 @@
 //! The inside of a loop: its parts, and one turn of it.
 //!
+//! A turn runs `tasks` beside the callbacks and timeouts (`sleeps` are timeouts that wake tasks),
+//! has `operations` send what was written, and goes into the wait (`waiting`) and to the handlers
+//! (`dispatch`). `removal` lets go of handlers, `descriptors` of those of streams, for which
+//! listeners may wait, and `closing` of everything.
+//!
 //! User code runs, and user values are dropped, with nothing borrowed.
 
 mod closing;

@@ -14,6 +14,8 @@
 //! * [`strays`]: panics and errors that nobody has asked to be told of.
 //! * [`function`]: what an executor runs for a task.
 //! * [`loan`]: a future on the stack, polled by a task.
+//! * [`outcome`]: whether what a task returns is a failure.
+//! * [`run_sync`]: why the loop's `main` has returned no value.
 //!
 //! # Threads
 //!

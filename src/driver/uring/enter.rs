@@ -1,5 +1,5 @@
-//! `io_uring_enter(2)`. The crate's own wrapper knows neither all flags nor that a loop wants
-//! `GETEVENTS` in every turn.
+//! `io_uring_enter(2)`. The `io-uring` crate's wrapper knows neither all flags nor that a loop
+//! wants `GETEVENTS` in every turn.
 
 use crate::sys;
 use io_uring::types;

@@ -41,13 +41,13 @@ const COLLECTS_PER_TURN: usize = 4;
 /// Nor is more collected when so many bytes have been received: before anybody gets to them, they
 /// would have left the processor's cache.
 const BYTES_PER_TURN: usize = 256 * 1024;
-/// The same for completions that overflowed their queue, and come by the queueful.
+/// As `COLLECTS_PER_TURN`, for completions that overflowed their queue, and come by the queueful.
 const OVERFLOWS_PER_TURN: usize = 64;
 /// How long a turn sleeps, in nanoseconds, while streams wait for buffers that may come back.
 const STARVED_WAIT: u64 = 5_000_000;
 /// As many as cancellations of 20,000 polls need on a kernel that runs 20 per enter.
 const FLUSH_ENTERS: usize = 1024;
-/// Closing waits no longer than this for the kernel. It never takes so long.
+/// Closing waits no longer than this for the kernel, as it does when completions were dropped.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Watches the loop's own eventfd with a multishot poll. The counter is never read: each write is
@@ -253,7 +253,7 @@ impl Driver for Uring {
     }
 
     fn needs_flush(&self) -> bool {
-        // What has ended on the spot is let go of when that is told.
+        // An operation that ended without a request keeps its file until its owner is told.
         self.is_releasing() || self.operations.has_notices()
     }
 

@@ -57,7 +57,7 @@ impl State {
 }
 
 struct Slot {
-    /// Names the current request.
+    /// Names the operation: all its requests carry it.
     stamp: Stamp,
     state: State,
     /// The request is a poll.

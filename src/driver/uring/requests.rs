@@ -12,7 +12,7 @@ const LONGEST_SEND: usize = 4 * 1024 * 1024;
 /// The length of a read into a buffer yet to be chosen, which has its own: what one system call reads
 /// at most (`MAX_RW_COUNT`).
 const WHOLE_BUFFER: u32 = 0x7fff_f000;
-/// Or the kernel would come back with what fits into its buffers.
+/// Without `MSG_WAITALL` a send ends with what fits into the socket's buffer.
 const ALL_OF_IT: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// Reads and writes where the file stands.
 const NO_OFFSET: u64 = u64::MAX;

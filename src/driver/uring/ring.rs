@@ -122,7 +122,7 @@ impl Ring {
     /// By token and not by `POLL_REMOVE`, which can leave a poll armed whose event is being
     /// processed; nor by fd, which scans every request and matches duplicates.
     ///
-    /// If that is not known, a completion of `answer` may say so.
+    /// If there is no such request, a completion of `answer` may say so.
     pub(super) fn push_cancel(&mut self, token: Token, answer: Token) {
         let mut entry = opcode::AsyncCancel::new(token.bits()).build();
         if self.features.contains(Features::CQE_SKIP) {
@@ -379,8 +379,8 @@ impl Ring {
         submission.taskrun().then_some(HeldBack::TaskWork)
     }
 
-    /// Collects what the kernel holds back, some 20 completions. It would produce more if it were
-    /// asked to wait for more, but then it does wait, also without time to.
+    /// Collects what the kernel holds back, some 20 completions. Waiting for more completions would
+    /// bring more at once, but then the enter sleeps, even with a timeout of zero.
     pub(super) fn collect(&mut self) -> io::Result<()> {
         match self.enter(0, 0, ENTER_GETEVENTS, None) {
             Err(error) if !is_transient(&error) => Err(named(error)),

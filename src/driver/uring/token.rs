@@ -1,4 +1,4 @@
-//! What a completion carries back: which slot it is for, and which arming of it.
+//! What a completion carries back: which slot it is for, and which user of it.
 //!
 //! ```text
 //! 63                          36 35   32 31                           0
@@ -8,10 +8,11 @@
 //!  └───────────── stamp ───────────────┘
 //! ```
 //!
-//! The generation is new for every arming, so a completion of an earlier arming of the same slot,
-//! or of an earlier user of the same fd number, is recognised and dropped: one comparison of stamps
-//! tells. 28 bits come round after 268 million armings of one slot; a completion is never that late:
-//! the kernel posts the last one of a cancelled request within the next enters.
+//! A poll gets a new generation at every arming, and an operation one when it is submitted, which
+//! all its requests carry; quick sends and files share one until they are settled. So a completion
+//! of something earlier in the same slot is recognised by one comparison of stamps, and dropped. 28
+//! bits come round after 268 million generations; a completion is never that late: the kernel posts
+//! the last one of a cancelled request within the next enters.
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(super) enum Kind {
 
 const KIND_BITS: u32 = 4;
 
-/// One arming: its generation and the kind of request.
+/// A generation, and the kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(u32);
 
@@ -49,7 +50,7 @@ impl Stamp {
         self.0
     }
 
-    /// That of the next arming. The generation wraps; the kind stays.
+    /// The next generation, of the same kind. It wraps.
     pub(super) const fn next(self) -> Stamp {
         Stamp(self.0.wrapping_add(1 << KIND_BITS))
     }

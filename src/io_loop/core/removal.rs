@@ -43,6 +43,8 @@ impl Core {
         let extent = if std::thread::panicking() { Flush::Whole } else { Flush::Part };
         loop {
             self.send_all();
+            // What telling the outcomes cancels is released in another round; what this one could
+            // not release, because it was too much, is left to the next turn.
             let is_done = !self.driver()?.needs_flush() || self.flush(extent)?;
             let flushed = !self.driver()?.needs_flush();
             if !std::thread::panicking() {

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// For the family that comes first; what RFC 6555 advises.
+/// For the family that comes first: Tornado's value.
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Connects to a name, or a literal address, at a port: [`TcpConnector`] with its defaults.

@@ -1,4 +1,4 @@
-//! Happy eyeballs (RFC 6555): the addresses of both families, in a race.
+//! Happy eyeballs (RFC 8305), in Tornado's simpler form: the addresses of both families, in a race.
 //!
 //! The addresses of the family that comes first are tried one after the other. Those of the other
 //! family are tried likewise, beside them, from the first failure on, or when the head start is

@@ -21,8 +21,8 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 
-/// Connections that a server with a limit accepts ahead of their handlers, per socket, however far
-/// off the limit is: as many as a listener that is told nothing.
+/// How many connections per socket a limited server accepts ahead of their handlers, at most: a
+/// listener's default.
 const AHEAD: usize = 128;
 
 /// Settings of a server that is to be started; made by [`TcpServer::builder`].

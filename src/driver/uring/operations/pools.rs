@@ -195,7 +195,8 @@ impl BufferPool {
         }
     }
 
-    /// One that `has_waited` is before those that have not been let go on since.
+    /// One that `has_waited` was let go on and found nothing: it keeps its place before those not
+    /// let go on since.
     fn park(&mut self, slot: u32, has_waited: bool) {
         if self.patience == 0 {
             self.patience = PATIENCE;
@@ -250,8 +251,8 @@ impl BufferPool {
         !self.parked.is_empty() && self.pool.available() == 0
     }
 
-    /// Another turn has passed. True if that was the last one that those who wait are to wait: after
-    /// it nobody keeps a buffer any more, before one comes back.
+    /// Counts a turn in which some wait and no buffer is free. True when the last one allowed is
+    /// over: whoever keeps buffers is to copy now.
     fn lose_patience(&mut self) -> bool {
         if !self.is_starved() || self.patience == 0 {
             return false;

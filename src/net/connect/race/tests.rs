@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
-/// The addresses that upstream's tests have: two of each family.
+/// The addresses that Tornado's tests have: two of each family.
 const A1: &str = "10.0.0.1:80";
 const A2: &str = "10.0.0.2:80";
 const B1: &str = "[fc00::1]:80";
