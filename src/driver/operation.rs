@@ -57,7 +57,7 @@ pub(crate) enum StreamKind {
 pub(crate) struct PoolId(pub(crate) u16);
 
 /// The error of what may have been done or not, as the kernel has dropped the completion.
-pub(crate) const UNTOLD: i32 = libc::EBADR;
+pub(crate) const LOST_COMPLETION: i32 = libc::EBADR;
 
 /// What an operation has come to.
 pub(crate) enum Outcome {

@@ -125,7 +125,7 @@ impl Uring {
     #[cold]
     fn settle_in_doubt(&mut self) {
         if self.ring.has_told_all() {
-            self.operations.settle_untold();
+            self.operations.settle_unknown();
             self.urgent = false;
         } else {
             self.operations.settle_soon();

@@ -324,8 +324,8 @@ impl Operations {
 
     /// As `settle`, but completions have been dropped.
     #[cold]
-    pub(super) fn settle_untold(&mut self) {
-        self.quick_sends.settle_untold(&mut self.notices);
+    pub(super) fn settle_unknown(&mut self) {
+        self.quick_sends.settle_unknown(&mut self.notices);
     }
 
     /// It could not be told yet what is done.

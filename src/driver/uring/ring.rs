@@ -7,7 +7,7 @@ use super::enter::{ENTER_ABS_TIMER, ENTER_EXT_ARG, ENTER_GETEVENTS, ENTER_NO_IOW
 use super::setup::{self, Sizes};
 use super::token::Token;
 use crate::buffer::BufferRing;
-use crate::driver::operation::UNTOLD;
+use crate::driver::operation::LOST_COMPLETION;
 use crate::driver::{Counters, Wait};
 use crate::features::KernelFeatures as Features;
 use crate::sys;
@@ -46,7 +46,7 @@ impl Completion {
     fn without_buffer(self) -> Completion {
         match self.buffer() {
             None => self,
-            Some(_) => Completion { result: -UNTOLD, flags: self.flags & MORE, ..self },
+            Some(_) => Completion { result: -LOST_COMPLETION, flags: self.flags & MORE, ..self },
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a stream refuses to do, or cannot do any more.
 
-use crate::driver::operation::UNTOLD;
+use crate::driver::operation::LOST_COMPLETION;
 use std::fmt;
 use std::io;
 
@@ -25,7 +25,7 @@ pub enum StreamError {
     AlreadyReading,
     /// The kernel was out of memory, and did not tell how much of what was written it has sent. The
     /// loop cannot go on either.
-    Untold,
+    SendUnknown,
 }
 
 impl StreamError {
@@ -41,7 +41,7 @@ impl StreamError {
             StreamError::ReadLimit(_) => io::ErrorKind::InvalidData,
             StreamError::WriteLimit(_) => io::ErrorKind::StorageFull,
             StreamError::AlreadyReading => io::ErrorKind::ResourceBusy,
-            StreamError::Untold => io::ErrorKind::OutOfMemory,
+            StreamError::SendUnknown => io::ErrorKind::OutOfMemory,
         }
     }
 }
@@ -63,7 +63,7 @@ impl fmt::Display for StreamError {
             StreamError::AlreadyReading => {
                 f.write_str("another read of this stream is waiting: one at a time")
             }
-            StreamError::Untold => f.write_str(
+            StreamError::SendUnknown => f.write_str(
                 "the kernel was out of memory, and did not tell how much was sent: close the loop",
             ),
         }
@@ -95,12 +95,12 @@ impl Reason {
     pub(super) const RESET: Reason = Reason::Os(libc::ECONNRESET);
     /// Nothing can be sent: not why.
     pub(super) const BROKEN: Reason = Reason::Os(libc::EPIPE);
-    /// [`StreamError::Untold`].
-    const UNTOLD: Reason = Reason::Os(UNTOLD);
+    /// [`StreamError::SendUnknown`].
+    const SEND_UNKNOWN: Reason = Reason::Os(LOST_COMPLETION);
 
     pub(super) fn error(self) -> io::Error {
         match self {
-            Reason::UNTOLD => StreamError::Untold.into(),
+            Reason::SEND_UNKNOWN => StreamError::SendUnknown.into(),
             Reason::Os(errno) => io::Error::from_raw_os_error(errno),
             Reason::Closed => StreamError::Closed.into(),
             Reason::LoopClosed => StreamError::LoopClosed.into(),

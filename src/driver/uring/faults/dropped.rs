@@ -30,7 +30,7 @@ fn sends_that_may_not_have_been_done_fail_their_streams() {
     for line in &mut lines {
         line.check();
         assert_eq!(line.sent, 0);
-        assert_eq!(line.refusal(), Some(StreamError::Untold));
+        assert_eq!(line.refusal(), Some(StreamError::SendUnknown));
     }
     assert_eq!(Arc::strong_count(&data), 1, "they are over all the same");
     assert_told(turn(&io_loop));
@@ -60,7 +60,7 @@ fn sends_that_are_not_taken_in_yet_are_not_given_up_with_others() {
     io_loop.close(false).unwrap();
     lines.iter_mut().for_each(Line::check);
     assert!(lines[2].received() == 1000);
-    assert!(lines.iter_mut().all(|line| line.refusal() == Some(StreamError::Untold)));
+    assert!(lines.iter_mut().all(|line| line.refusal() == Some(StreamError::SendUnknown)));
 }
 
 /// Closes a loop that has lost what came of a reception, by itself the last word or not.

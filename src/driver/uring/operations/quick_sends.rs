@@ -6,7 +6,7 @@
 
 use crate::buffer::Gather;
 use crate::driver::notices::Notices;
-use crate::driver::operation::{Outcome, Owner, QuickSend, UNTOLD};
+use crate::driver::operation::{LOST_COMPLETION, Outcome, Owner, QuickSend};
 use crate::driver::uring::files::Files;
 use crate::driver::uring::requests;
 use crate::driver::uring::ring::{Completion, Ring};
@@ -125,9 +125,9 @@ impl QuickSends {
     /// All of them are over, but completions have been dropped: without one, a send may have sent
     /// everything or nothing.
     #[cold]
-    pub(super) fn settle_untold(&mut self, notices: &mut Notices) {
+    pub(super) fn settle_unknown(&mut self, notices: &mut Notices) {
         for sending in self.row() {
-            sending.result.get_or_insert(-UNTOLD);
+            sending.result.get_or_insert(-LOST_COMPLETION);
         }
         self.settle(notices);
     }
