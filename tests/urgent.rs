@@ -5,7 +5,7 @@ mod support;
 use ringloop::{Events, IoLoop, KernelFeatures, Panics, Trigger};
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -195,5 +195,24 @@ fn what_a_removal_takes_in_of_a_file_that_is_no_socket_makes_one_call_whatever_i
             }
             assert!(io_loop.remove_handler(&fd));
         }
+    }
+}
+
+#[test]
+fn what_was_found_between_turns_and_is_read_since_is_not_told() {
+    for asked in [Events::READ, Events::READ | Events::PRIORITY] {
+        let io_loop = new_loop();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let (idle, _peer) = pair();
+        let (masks, mut clone) = (Masks::new(), reader.try_clone().unwrap());
+        io_loop.add_handler(reader, asked, masks.handler()).unwrap();
+        io_loop.add_handler(idle.as_raw_fd(), Events::READ, |_, _| {}).unwrap();
+        turn(&io_loop);
+        writer.write_all(b"x").unwrap();
+        // This takes in what the kernel has to tell.
+        assert!(io_loop.remove_handler(&idle));
+        clone.read_exact(&mut [0]).unwrap();
+        (0..2).for_each(|_| turn(&io_loop));
+        assert_eq!(masks.take(), []);
     }
 }

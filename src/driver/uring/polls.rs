@@ -116,11 +116,15 @@ impl Slot {
         self.interest.contains(Events::PRIORITY)
     }
 
-    /// What has been found is found again when the poll is armed, if it is still true.
-    fn is_found_again(&self) -> bool {
-        self.trigger == Trigger::Level
-            && self.state != State::Dead
-            && (self.socket || !self.is_urgent())
+    /// Of what has been found, what is not found again when the poll is armed, if it is still true.
+    fn not_found_again(&self) -> Events {
+        let told_once = Events::PRIORITY | Events::ERROR;
+        match self.trigger {
+            Trigger::Level if self.state == State::Dead => Events::all(),
+            Trigger::Level if self.is_urgent() && !self.socket => told_once,
+            Trigger::Level => Events::NONE,
+            Trigger::Edge => Events::all(),
+        }
     }
 
     /// The submission that arms this slot, if it is to be armed.
@@ -203,7 +207,7 @@ impl Polls {
             return Ok(());
         }
         slot.set_interest(fd, interest);
-        if slot.is_found_again() && slot.batch == self.batch {
+        if slot.not_found_again().is_empty() && slot.batch == self.batch {
             // It will be. Until now, it might not have been.
             slot.batch = 0;
             self.ready[slot.position as usize].events = Events::NONE;
@@ -320,8 +324,9 @@ impl Polls {
         for &Readiness { fd, registration, events } in rest {
             let slot = &self.slots[fd as usize];
             let is_ours = slot.registration == registration && slot.state != State::Vacant;
-            if is_ours && !slot.is_found_again() {
-                self.merge(fd, events & (slot.interest | Events::ERROR));
+            if is_ours {
+                let kept = events & (slot.interest | Events::ERROR) & slot.not_found_again();
+                self.merge(fd, kept);
             }
         }
     }
@@ -329,9 +334,10 @@ impl Polls {
     /// Forgets what level polls found between two turns: it may not be true any more when it is
     /// reported. They are armed again in the next turn, and find it again if it is.
     pub(super) fn forget_levels(&mut self) {
-        for ready in mem::take(&mut self.ready) {
+        for mut ready in mem::take(&mut self.ready) {
             let slot = &mut self.slots[ready.fd as usize];
-            if slot.is_found_again() {
+            ready.events &= slot.not_found_again();
+            if ready.events.is_empty() && slot.state != State::Dead {
                 slot.batch = 0;
                 self.queue(ready.fd);
             } else {
