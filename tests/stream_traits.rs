@@ -3,9 +3,10 @@
 
 mod stream_support;
 mod support;
+mod waker_support;
 
 use asynchronous_codec::{Framed, LinesCodec};
-use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use futures::{SinkExt, StreamExt};
 use ringloop::net::{ReadHalf, WriteHalf};
 use ringloop::{IoLoop, IoStream};
@@ -13,9 +14,10 @@ use std::future::Future;
 use std::io::IoSlice;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use stream_support::{noise, poll_and_drop, poll_once, read_all, run, send, settle, stream};
-use support::new_loop;
+use support::{new_loop, turn};
+use waker_support::runs_when_cloned;
 
 fn pair() -> (IoStream, IoStream) {
     let (one, other) = UnixStream::pair().unwrap();
@@ -288,4 +290,18 @@ fn a_read_that_is_never_polled_leaves_what_is_shown() {
         stream.consume_unpin(2);
         assert_eq!(stream.fill_buf().await.unwrap(), b"cdef");
     });
+}
+
+#[test]
+fn room_that_comes_while_the_waker_of_who_waits_for_it_is_cloned_is_taken() {
+    let io_loop = new_loop();
+    let (mut stream, _peer) = stream();
+    stream.set_max_write_buffer_size(1);
+    stream.write("x").queued().unwrap();
+    let running = io_loop.clone();
+    let (alarm, waker) = runs_when_cloned(move || turn(&running));
+    let mut context = Context::from_waker(&waker);
+    let polled = AsyncWrite::poll_write(Pin::new(&mut stream), &mut context, b"y");
+    (0..3).for_each(|_| turn(&io_loop));
+    assert!(polled.is_ready() || alarm.rings() > 0);
 }

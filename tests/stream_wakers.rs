@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use stream_support::{poll_and_drop, poll_once, reset, run, send, settle, stream, tcp_stream};
 use support::{new_loop, turn};
-use waker_support::Alarm;
+use waker_support::{Alarm, runs_when_cloned};
 
 type OnWake = Rc<dyn Fn(usize)>;
 
@@ -237,4 +237,32 @@ fn an_edge_found_with_what_a_panicking_waker_is_told_is_told_later() {
     assert_eq!(calls.get(), 0);
     turn(&io_loop);
     assert_eq!(calls.get(), 1);
+}
+
+#[test]
+fn a_write_that_is_done_while_its_waker_is_cloned_is_told() {
+    let io_loop = new_loop();
+    let (stream, _peer) = stream();
+    let running = io_loop.clone();
+    let mut write = stream.write("x");
+    let (alarm, waker) = runs_when_cloned(move || turn(&running));
+    let polled = Pin::new(&mut write).poll(&mut Context::from_waker(&waker));
+    (0..3).for_each(|_| turn(&io_loop));
+    assert!(polled.is_ready() || alarm.rings() > 0);
+}
+
+#[test]
+fn an_end_that_comes_while_the_waker_of_who_waits_for_it_is_cloned_is_told() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let running = io_loop.clone();
+    let mut closed = stream.closed();
+    let (alarm, waker) = runs_when_cloned(move || {
+        drop(peer);
+        settle(&running);
+    });
+    let polled = Pin::new(&mut closed).poll(&mut Context::from_waker(&waker));
+    (0..3).for_each(|_| turn(&io_loop));
+    assert!(stream.is_closed());
+    assert!(polled.is_ready() || alarm.rings() > 0);
 }

@@ -311,9 +311,9 @@ impl Owner for Acceptor {
     fn complete(self: Rc<Self>, outcome: Outcome) {
         match outcome {
             Outcome::Accepted(socket) => {
-                let waker = self.accepted(socket);
+                let wakers = Wakers::one(self.accepted(socket));
                 self.stop_if_full();
-                Wakers::one(waker).wake();
+                wakers.wake();
             }
             Outcome::AcceptEnded(result) => {
                 let mut state = self.state.borrow_mut();

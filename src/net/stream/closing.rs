@@ -147,7 +147,8 @@ impl Future for Closed {
             let before = inner.incoming.borrow_mut().watchers().insert(ticket, 0, waker);
             drop(before);
         }
-        Poll::Pending
+        // The waker was cloned, which is user code, and may have run the loop.
+        inner.end().map_or(Poll::Pending, |end| Poll::Ready(told(end)))
     }
 }
 

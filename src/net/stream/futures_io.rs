@@ -70,10 +70,15 @@ impl Polled {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let room = inner.outgoing.borrow().room().min(wanted);
+        let find_room = || inner.outgoing.borrow().room().min(wanted);
+        let mut room = find_room();
         if room == 0 && wanted > 0 {
             inner.wait_for_room(&mut self.ticket, context);
-            return Poll::Pending;
+            // The waker was cloned, which is user code, and may have run the loop.
+            room = find_room();
+            if room == 0 {
+                return Poll::Pending;
+            }
         }
         let mut bytes = Vec::with_capacity(room);
         for piece in pieces {

@@ -164,7 +164,8 @@ impl Inner {
             Some(result) => Poll::Ready(result),
             None => {
                 self.wait_until_taken(target, ticket, context);
-                Poll::Pending
+                // The waker was cloned, which is user code, and may have run the loop.
+                self.outgoing.borrow().taken(target).map_or(Poll::Pending, Poll::Ready)
             }
         }
     }
