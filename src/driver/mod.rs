@@ -75,7 +75,7 @@ impl Wait {
 pub(crate) enum Flush {
     Whole,
     /// Until so much data has come with it that its owners should be told: it is not to be more than
-    /// they have room for.
+    /// they have room for. Long sends go on with the turns.
     Part,
 }
 
@@ -138,6 +138,9 @@ pub(crate) trait Driver {
     /// True if removed polls or cancelled operations may still pin their files, or the kernel has not
     /// been told yet to send something or to close a descriptor.
     fn needs_flush(&self) -> bool;
+
+    /// True if a part of a long send is done, and the kernel has not been told yet of the next one.
+    fn has_parts_to_send(&self) -> bool;
 
     /// Makes the kernel let go of every removed poll and cancelled operation, and has it send and
     /// close what it is to, without blocking.

@@ -216,7 +216,7 @@ impl Core {
                 self.wait_and_dispatch(Mode::Start)?;
             }
         }
-        self.release()
+        self.release_last()
     }
 
     /// One turn.

@@ -170,7 +170,8 @@ impl Uring {
     fn flush_cancellations(&mut self, extent: Flush) -> io::Result<bool> {
         self.operations.bytes_received = 0;
         for _ in 0..FLUSH_ENTERS {
-            if !self.is_releasing() {
+            let has_parts = extent == Flush::Whole && self.operations.has_parts_to_send();
+            if !has_parts && !self.is_releasing() {
                 break;
             }
             if extent == Flush::Part && self.is_full() {
@@ -255,6 +256,10 @@ impl Driver for Uring {
     fn needs_flush(&self) -> bool {
         // An operation that ended without a request keeps its file until its owner is told.
         self.is_releasing() || self.operations.has_notices()
+    }
+
+    fn has_parts_to_send(&self) -> bool {
+        self.operations.has_parts_to_send()
     }
 
     fn flush(&mut self, extent: Flush, notices: &mut Notices) -> io::Result<bool> {

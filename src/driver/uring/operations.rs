@@ -15,6 +15,7 @@ mod pools;
 mod quick_sends;
 
 use self::pools::BufferPool;
+pub(super) use self::quick_sends::LONGEST as LONGEST_QUICK_SEND;
 use self::quick_sends::QuickSends;
 use super::requests;
 use super::ring::{Completion, Ring};
@@ -276,6 +277,14 @@ impl Operations {
 
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.quick_sends.is_empty()
+    }
+
+    /// A part of something long has been sent, and the next one is due.
+    pub(super) fn has_parts_to_send(&self) -> bool {
+        self.to_arm.iter().any(|&(slot, by)| {
+            let operation = &self.slots[slot as usize].operation;
+            by == By::Request && matches!(operation, Operation::Send { .. })
+        })
     }
 
     /// There is something to tell.

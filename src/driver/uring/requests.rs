@@ -1,5 +1,6 @@
 //! Operations as requests: what is handed to the kernel for each.
 
+use super::operations::LONGEST_QUICK_SEND;
 use crate::buffer::Rest;
 use crate::driver::operation::{Operation, PoolId, QuickSend, StreamKind};
 use crate::features::KernelFeatures as Features;
@@ -8,7 +9,9 @@ use io_uring::{opcode, squeue, types};
 
 /// What one request sends at most, if it is one payload: as much as the buffer of a socket may hold
 /// (`tcp_wmem`). While a peer keeps up, the kernel would go on with more, and nobody has a turn.
-const LONGEST_SEND: usize = 4 * 1024 * 1024;
+const LONGEST_SEND: usize = if cfg!(test) { LONGEST_QUICK_SEND } else { 4 * 1024 * 1024 };
+/// What does not complete when all of it is sent has to be one request.
+const _: () = assert!(LONGEST_QUICK_SEND <= LONGEST_SEND);
 /// The length of a read into a buffer yet to be chosen, which has its own: what one system call reads
 /// at most (`MAX_RW_COUNT`).
 const WHOLE_BUFFER: u32 = 0x7fff_f000;
@@ -115,5 +118,56 @@ fn write(stream: types::Fd, rest: Rest<'_>) -> squeue::Entry {
             let (slices, count) = (header.msg_iov, header.msg_iovlen as u32);
             opcode::Writev::new(stream, slices, count).offset(NO_OFFSET).build()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LONGEST_SEND;
+    use crate::{IoLoop, IoStream};
+    use socket2::SockRef;
+    use std::io::{self, Read};
+    use std::os::unix::net::UnixStream;
+
+    /// More than one request sends, and less than there is room for in a socket.
+    const LENGTH: usize = LONGEST_SEND + LONGEST_SEND / 8;
+
+    fn pair() -> (IoStream, UnixStream) {
+        let (stream, peer) = UnixStream::pair().unwrap();
+        SockRef::from(&stream).set_send_buffer_size(4 * LONGEST_SEND).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        (stream.into(), peer)
+    }
+
+    fn received(mut peer: &UnixStream) -> usize {
+        let mut bytes = Vec::new();
+        match peer.read_to_end(&mut bytes) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        bytes.len()
+    }
+
+    #[test]
+    fn a_loop_that_is_closed_has_sent_all_parts_that_there_is_room_for() {
+        for is_dropped in [false, true] {
+            let io_loop = IoLoop::new().unwrap();
+            let (stream, peer) = pair();
+            stream.write(vec![1; LENGTH]).queued().unwrap();
+            let kept = (!is_dropped).then_some(stream);
+            io_loop.close(false).unwrap();
+            assert_eq!(received(&peer), LENGTH);
+            drop(kept);
+        }
+    }
+
+    #[test]
+    fn a_loop_that_stops_has_sent_all_parts_that_there_is_room_for() {
+        let io_loop = IoLoop::new().unwrap();
+        let (stream, peer) = pair();
+        stream.write(vec![1; LENGTH]).queued().unwrap();
+        io_loop.add_callback(|| IoLoop::current().stop());
+        io_loop.start().unwrap();
+        assert_eq!(received(&peer), LENGTH);
     }
 }

@@ -24,7 +24,7 @@ impl Core {
         }
         if !self.is_closed() {
             // What a loop cannot send now is lost with it.
-            let _ = self.release();
+            let _ = self.release_last();
         }
         let Some(mut driver) = self.driver.take() else {
             return Ok(());

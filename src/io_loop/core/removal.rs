@@ -36,6 +36,16 @@ impl Core {
         Ok(())
     }
 
+    /// As `release`, when no turn may follow: what there is room for is sent, also of long sends.
+    pub(super) fn release_last(&self) -> io::Result<()> {
+        self.release()?;
+        while self.driver()?.has_parts_to_send() {
+            self.flush(Flush::Whole)?;
+            self.release()?;
+        }
+        Ok(())
+    }
+
     /// As `release`, but perhaps not all of it: false if much data has come meanwhile, which others
     /// wait for.
     pub(super) fn release_in_part(&self) -> io::Result<bool> {

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 /// More than this many bytes are not sent silently, one by one or together: until the loop hears of
 /// something else, they would take up memory.
-const LONGEST: usize = 256 * 1024;
+pub(in crate::driver::uring) const LONGEST: usize = 256 * 1024;
 /// What they take.
 const NEEDED: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
 
