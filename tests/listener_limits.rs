@@ -6,7 +6,9 @@ mod stress_support;
 use futures::future::FutureExt;
 use futures::poll;
 use listener_support::{SHORT, assert_same, both_ways, connect, connect_many, listen, run};
-use ringloop::time;
+use ringloop::net::TcpListener;
+use ringloop::{IoLoop, time};
+use std::net::TcpStream;
 use stress_support::{Count, assert_open_fds, open_fds, turn};
 
 #[test]
@@ -71,6 +73,18 @@ fn a_queue_that_fills_while_the_kernel_accepts_is_emptied_all_the_same() {
     });
 }
 
+fn all_are_accepted<'a>(
+    io_loop: &IoLoop,
+    listener: &TcpListener,
+    clients: impl Iterator<Item = &'a TcpStream>,
+) {
+    run(io_loop, async || {
+        for client in clients {
+            assert_same(&listener.accept().await.unwrap(), client);
+        }
+    });
+}
+
 #[test]
 fn when_the_queue_fills_while_the_kernel_accepts_the_rest_waits_in_the_backlog() {
     both_ways(|io_loop| {
@@ -87,11 +101,7 @@ fn when_the_queue_fills_while_the_kernel_accepts_the_rest_waits_in_the_backlog()
         let before = open_fds();
         (0..3).for_each(|_| turn(io_loop));
         assert_open_fds(before);
-        run(io_loop, async || {
-            for client in first.iter().chain(&rest) {
-                assert_same(&listener.accept().await.unwrap(), client);
-            }
-        });
+        all_are_accepted(io_loop, &listener, first.iter().chain(&rest));
     });
 }
 
@@ -112,11 +122,7 @@ fn when_the_limit_is_lowered_to_what_is_queued_the_rest_waits_in_the_backlog() {
         let before = open_fds();
         (0..3).for_each(|_| turn(io_loop));
         assert_open_fds(before);
-        run(io_loop, async || {
-            for client in first.iter().chain(&rest) {
-                assert_same(&listener.accept().await.unwrap(), client);
-            }
-        });
+        all_are_accepted(io_loop, &listener, first.iter().chain(&rest));
     });
 }
 

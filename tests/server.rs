@@ -7,7 +7,8 @@ mod waker_support;
 use futures::future::pending;
 use meddling::meddling_waker;
 use ringloop::net::{
-    BindOptions, BindUnixOptions, Family, TcpServer, bind_sockets, bind_unix_socket,
+    BindOptions, BindUnixOptions, Family, TcpServer, TcpServerBuilder, bind_sockets,
+    bind_unix_socket,
 };
 use ringloop::{Cause, IoLoop, IoStream, KernelFeatures, LoopError, time};
 use std::cell::{Cell, RefCell};
@@ -339,33 +340,49 @@ fn a_handler_that_waits_for_the_shutdown_of_its_own_server_is_cancelled() {
     });
 }
 
+/// A server that sends each connection's line back.
+struct Counting {
+    server: TcpServer,
+    /// How many connections it serves, and the most that it has served at a time.
+    now: Rc<Cell<usize>>,
+    most: Count,
+}
+
+fn serve_counting(builder: TcpServerBuilder) -> Counting {
+    let (most, now) = (Count::default(), Rc::new(Cell::new(0_usize)));
+    let (peak, running) = (most.clone(), now.clone());
+    let server = builder.serve(move |stream| {
+        running.set(running.get() + 1);
+        peak.add(running.get().saturating_sub(peak.get()));
+        let running = running.clone();
+        async move {
+            let result = echo_line(stream).await;
+            running.set(running.get() - 1);
+            result
+        }
+    });
+    Counting { server: server.unwrap(), now, most }
+}
+
+fn each_gets_its_line_back(io_loop: &IoLoop, clients: Vec<TcpStream>) {
+    for (number, client) in clients.iter().enumerate() {
+        writeln!(&*client, "{number}").unwrap();
+    }
+    for (number, client) in clients.into_iter().enumerate() {
+        assert_eq!(read_to_end(io_loop, client), format!("{number}\n").into_bytes());
+    }
+}
+
 #[test]
 fn no_more_connections_are_served_at_a_time_than_allowed_and_the_rest_waits_in_the_backlog() {
     both_ways(|io_loop, _| {
-        let (most, now) = (Count::default(), Rc::new(Cell::new(0_usize)));
-        let (peak, running) = (most.clone(), now.clone());
-        let server = local().max_connections(3).serve(move |stream| {
-            running.set(running.get() + 1);
-            peak.add(running.get().saturating_sub(peak.get()));
-            let running = running.clone();
-            async move {
-                let result = echo_line(stream).await;
-                running.set(running.get() - 1);
-                result
-            }
-        });
-        let server = server.unwrap();
+        let Counting { server, now, most } = serve_counting(local().max_connections(3));
         let clients: Vec<_> = (0..20).map(|_| connect(&server)).collect();
         let before = open_fds();
         turn_until(io_loop, || now.get() == 3);
         (0..5).for_each(|_| turn(io_loop));
         assert_eq!(open_fds() - before, 3, "nothing is accepted ahead");
-        for (number, client) in clients.iter().enumerate() {
-            writeln!(&*client, "{number}").unwrap();
-        }
-        for (number, client) in clients.into_iter().enumerate() {
-            assert_eq!(read_to_end(io_loop, client), format!("{number}\n").into_bytes());
-        }
+        each_gets_its_line_back(io_loop, clients);
         assert_eq!(most.get(), 3);
     });
 }
@@ -373,20 +390,8 @@ fn no_more_connections_are_served_at_a_time_than_allowed_and_the_rest_waits_in_t
 #[test]
 fn the_sockets_of_a_server_share_its_limit() {
     both_ways(|io_loop, _| {
-        let (most, now) = (Count::default(), Rc::new(Cell::new(0_usize)));
-        let (peak, running) = (most.clone(), now.clone());
         let builder = local().listen("127.0.0.1", 0).max_connections(2);
-        let server = builder.serve(move |stream| {
-            running.set(running.get() + 1);
-            peak.add(running.get().saturating_sub(peak.get()));
-            let running = running.clone();
-            async move {
-                let result = echo_line(stream).await;
-                running.set(running.get() - 1);
-                result
-            }
-        });
-        let server = server.unwrap();
+        let Counting { server, now, most } = serve_counting(builder);
         let addresses = server.local_addrs();
         let connect = |number: usize| {
             let client = TcpStream::connect(addresses[number % 2]).unwrap();
@@ -399,12 +404,7 @@ fn the_sockets_of_a_server_share_its_limit() {
         turn_until(io_loop, || now.get() == 2);
         clients.extend((2..20).map(connect));
         (0..5).for_each(|_| turn(io_loop));
-        for (number, client) in clients.iter().enumerate() {
-            writeln!(&*client, "{number}").unwrap();
-        }
-        for (number, client) in clients.into_iter().enumerate() {
-            assert_eq!(read_to_end(io_loop, client), format!("{number}\n").into_bytes());
-        }
+        each_gets_its_line_back(io_loop, clients);
         assert_eq!(most.get(), 2);
     });
 }
