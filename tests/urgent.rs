@@ -95,10 +95,12 @@ impl Mounts {
 /// is nothing to be tested.
 fn with_mounts(body: impl FnOnce() -> Result<(), String>) {
     let result = in_child(|| {
-        // SAFETY: passes no memory.
-        let alone = [libc::CLONE_NEWNS, libc::CLONE_NEWUSER | libc::CLONE_NEWNS]
-            .into_iter()
-            .any(|spaces| unsafe { libc::unshare(spaces) } == 0);
+        let alone = [libc::CLONE_NEWNS, libc::CLONE_NEWUSER | libc::CLONE_NEWNS].into_iter().any(
+            |spaces| {
+                // SAFETY: passes no memory.
+                unsafe { libc::unshare(spaces) == 0 }
+            },
+        );
         match alone && mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE).is_ok() {
             true => body(),
             false => Ok(()),
