@@ -111,9 +111,9 @@ impl Floods {
 }
 
 #[test]
-fn a_stream_among_floods_is_served_when_each_of_them_has_had_its_visit() {
-    /// In turns, and one for whoever waits.
-    const VISIT: usize = 8 + 1;
+fn floods_overtake_a_stream_that_waits_for_a_buffer_in_eight_turns_at_most() {
+    /// Turns in which a flood may overtake, and one for whoever is parked.
+    const TURNS: usize = 8 + 1;
     for (count, size) in [(1, 4096), (4, 65536), (128, 65536), (16, 1 << 20)] {
         for floods in [1, 4, 20] {
             for mark in [1, size, 128 * 1024] {
@@ -125,7 +125,7 @@ fn a_stream_among_floods_is_served_when_each_of_them_has_had_its_visit() {
                 send(&peer, "ping");
                 let turns = flooding.turns_until_served(&io_loop, victim);
                 let context = format!("{count} x {size}, {floods} floods, mark {mark}");
-                assert!(turns <= VISIT * (floods + 2), "{turns} turns: {context}");
+                assert!(turns <= TURNS * (floods + 2), "{turns} turns: {context}");
             }
         }
     }
@@ -143,9 +143,9 @@ fn a_busy_pool_does_not_keep_the_streams_of_another_waiting() {
     send(&keepers_peer, [1; 64]);
     turn(&io_loop);
     let flooding = Floods::new(&io_loop, 8, 128 * 1024);
-    let (starved, peer) = stream();
-    starved.set_buffers(pool).unwrap();
+    let (parked, peer) = stream();
+    parked.set_buffers(pool).unwrap();
     send(&peer, [2; 64]);
-    let turns = flooding.turns_until_served(&io_loop, starved);
+    let turns = flooding.turns_until_served(&io_loop, parked);
     assert!(turns <= 20, "{turns} turns");
 }

@@ -19,5 +19,5 @@ pub(crate) use gather::{Gather, Rest};
 use memory::Memory;
 pub use payload::Payload;
 pub use piece::Piece;
-pub(crate) use pool::{Kind, Pool, PoolSize};
+pub(crate) use pool::{Pool, PoolKind, PoolSize};
 pub(crate) use ring::BufferRing;

@@ -24,7 +24,7 @@ pub(crate) struct PoolSize {
 
 /// Where the buffers of a pool are that nobody holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum PoolKind {
     /// In a ring that the kernel takes them from, to fill one with one piece of data after the
     /// other.
     Incremental,
@@ -42,10 +42,10 @@ impl PoolSize {
     }
 
     /// 8 MiB: many buffers where each takes one piece, few where one takes many.
-    pub(crate) fn usual(kind: Kind) -> PoolSize {
+    pub(crate) fn usual(kind: PoolKind) -> PoolSize {
         match kind {
-            Kind::Incremental => PoolSize { buffer_size: 64 * 1024, count: 128 },
-            Kind::Whole | Kind::List => PoolSize { buffer_size: 16 * 1024, count: 512 },
+            PoolKind::Incremental => PoolSize { buffer_size: 64 * 1024, count: 128 },
+            PoolKind::Whole | PoolKind::List => PoolSize { buffer_size: 16 * 1024, count: 512 },
         }
     }
 }
@@ -64,7 +64,7 @@ pub(crate) struct Pool {
     typical_piece: u32,
     /// What the kernel has done with each buffer in the ring.
     filled: Box<[Filled]>,
-    kind: Kind,
+    kind: PoolKind,
     count: usize,
 }
 
@@ -82,16 +82,16 @@ impl Pool {
     /// If there is no memory; those of `register`.
     pub(crate) fn new(
         size: PoolSize,
-        kind: Kind,
+        kind: PoolKind,
         shared: Arc<Shared>,
         register: impl FnOnce(&BufferRing) -> io::Result<()>,
     ) -> io::Result<Pool> {
         let memory = Memory::new(size.buffer_size, size.count, shared)?;
         let count = usize::from(size.count);
         let most_in_ring = match kind {
-            Kind::Incremental => (IN_RING / size.buffer_size).clamp(1, count),
-            Kind::Whole => count,
-            Kind::List => 0,
+            PoolKind::Incremental => (IN_RING / size.buffer_size).clamp(1, count),
+            PoolKind::Whole => count,
+            PoolKind::List => 0,
         };
         let mut pool = Pool {
             memory,
@@ -104,14 +104,14 @@ impl Pool {
             kind,
             count,
         };
-        if kind != Kind::List {
+        if kind != PoolKind::List {
             let ring = BufferRing::new(size.count)?;
             register(&ring)?;
             pool.ring = Some(ring);
             pool.filled = (0..size.count).map(|_| Filled::default()).collect();
             pool.provide();
         }
-        if kind == Kind::Incremental && size.buffer_size <= IN_RING {
+        if kind == PoolKind::Incremental && size.buffer_size <= IN_RING {
             // One more than are in the ring: a buffer is full before it comes back.
             pool.memory.populate((most_in_ring + 1).min(count));
         }
@@ -125,7 +125,7 @@ impl Pool {
     /// Whether a buffer named by a completion without data has left the ring. Of incremental ones,
     /// kernels have named some that had not.
     pub(crate) fn gives_up_unfilled(&self) -> bool {
-        self.kind == Kind::Whole
+        self.kind == PoolKind::Whole
     }
 
     /// Buffers that are free, and were not taken since `replenish`.
@@ -136,12 +136,12 @@ impl Pool {
     /// How many pieces there is room for now, as long as they have been lately.
     pub(crate) fn room(&self) -> usize {
         match self.kind {
-            Kind::Incremental => {
+            PoolKind::Incremental => {
                 let piece = self.typical_piece.max(1) as usize;
                 // Rounded, as the mean may be slightly off.
                 self.in_ring * ((self.memory.buffer_size() + piece / 2) / piece).max(1)
             }
-            Kind::Whole | Kind::List => self.available(),
+            PoolKind::Whole | PoolKind::List => self.available(),
         }
     }
 
@@ -273,12 +273,12 @@ mod tests {
 
     /// A pool whose kernel is the test.
     fn pool() -> (Pool, Weak<Memory>) {
-        let pool = new_pool(PoolSize { buffer_size: SIZE, count: COUNT }, Kind::Incremental);
+        let pool = new_pool(PoolSize { buffer_size: SIZE, count: COUNT }, PoolKind::Incremental);
         let memory = Arc::downgrade(&pool.memory);
         (pool, memory)
     }
 
-    fn new_pool(size: PoolSize, kind: Kind) -> Pool {
+    fn new_pool(size: PoolSize, kind: PoolKind) -> Pool {
         let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
         Pool::new(size, kind, shared, |_| Ok(())).unwrap()
     }
@@ -311,19 +311,19 @@ mod tests {
     #[cfg(not(miri))]
     #[test]
     fn the_buffers_that_are_filled_first_are_in_memory_before_that() {
-        let pool = new_pool(PoolSize::usual(Kind::Incremental), Kind::Incremental);
+        let pool = new_pool(PoolSize::usual(PoolKind::Incremental), PoolKind::Incremental);
         // Pages may be huge.
         assert!(resident(&pool) >= IN_RING + pool.memory.buffer_size());
         let size = PoolSize { buffer_size: IN_RING, count: 1 };
-        assert!(resident(&new_pool(size, Kind::Incremental)) >= IN_RING);
+        assert!(resident(&new_pool(size, PoolKind::Incremental)) >= IN_RING);
     }
 
     #[cfg(not(miri))]
     #[test]
     fn large_buffers_and_many_take_no_memory_before_they_are_used() {
         let large = PoolSize { buffer_size: 2 * IN_RING, count: 2 };
-        assert_eq!(resident(&new_pool(large, Kind::Incremental)), 0);
-        for kind in [Kind::Whole, Kind::List] {
+        assert_eq!(resident(&new_pool(large, PoolKind::Incremental)), 0);
+        for kind in [PoolKind::Whole, PoolKind::List] {
             assert_eq!(resident(&new_pool(PoolSize::usual(kind), kind)), 0);
         }
     }

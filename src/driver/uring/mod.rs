@@ -44,7 +44,7 @@ const BYTES_PER_TURN: usize = 256 * 1024;
 /// As `COLLECTS_PER_TURN`, for completions that overflowed their queue, and come by the queueful.
 const OVERFLOWS_PER_TURN: usize = 64;
 /// How long a turn sleeps, in nanoseconds, while streams wait for buffers that may come back.
-const STARVED_WAIT: u64 = 5_000_000;
+const EXHAUSTED_WAIT: u64 = 5_000_000;
 /// As many as cancellations of 20,000 polls need on a kernel that runs 20 per enter.
 const FLUSH_ENTERS: usize = 1024;
 /// Closing waits no longer than this for the kernel, as it does when completions were dropped.
@@ -335,8 +335,8 @@ impl Driver for Uring {
         self.operations.reclaim();
         let may_wait = !is_due && !self.operations.has_returns() && wait != Wait::Poll;
         let wait = match may_wait {
-            true if self.operations.is_patient() => {
-                wait.no_later_than(sys::monotonic_now() + STARVED_WAIT)
+            true if self.operations.awaits_returns() => {
+                wait.no_later_than(sys::monotonic_now() + EXHAUSTED_WAIT)
             }
             true => wait,
             false => Wait::Poll,

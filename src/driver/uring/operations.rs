@@ -14,7 +14,7 @@ mod outcomes;
 mod pools;
 mod quick_sends;
 
-use self::pools::BufferPool;
+use self::pools::PoolQueue;
 pub(super) use self::quick_sends::LONGEST as LONGEST_QUICK_SEND;
 use self::quick_sends::QuickSends;
 use super::requests;
@@ -41,8 +41,8 @@ const MOST_MISSES: u8 = 100;
 enum State {
     /// A request is in the kernel, or on its way.
     Armed,
-    /// As `Armed`. It has waited for a buffer, and may find that there is none for it.
-    Fed,
+    /// As `Armed`, after it was parked: it may find again that there is no buffer for it.
+    Unparked,
     /// As `Armed`, and so is its cancellation, which nobody waits for.
     Stopped,
     /// As `Stopped`, but the file is to be let go of.
@@ -72,7 +72,7 @@ struct Slot {
 pub(super) struct Operations {
     slots: Slab<Slot>,
     stamp: Stamp,
-    pools: Vec<BufferPool>,
+    pools: Vec<PoolQueue>,
     /// Requests to be made before the next wait, or polls.
     to_arm: Vec<(u32, By)>,
     /// Cancellations that have found nothing, and are to be repeated.
@@ -152,7 +152,7 @@ impl Operations {
     fn request(&mut self, slot: u32, by: By, ring: &mut Ring) {
         let is_native = by == By::Request && self.is_native(slot);
         let entry = &mut self.slots[slot as usize];
-        entry.state = if entry.state == State::Parked { State::Fed } else { State::Armed };
+        entry.state = if entry.state == State::Parked { State::Unparked } else { State::Armed };
         entry.polling = !is_native;
         let request = match is_native {
             true => requests::native(&mut entry.operation, self.features),
@@ -196,7 +196,7 @@ impl Operations {
         for (slot, by) in to_arm.drain(..) {
             match self.slots[slot as usize].state {
                 State::Stopped | State::Cancelled => self.end(slot, cancelled()),
-                State::Armed | State::Fed | State::Parked => self.request(slot, by, ring),
+                State::Armed | State::Unparked | State::Parked => self.request(slot, by, ring),
             }
         }
         self.to_arm = to_arm;
@@ -229,13 +229,13 @@ impl Operations {
         }
         match slot.state {
             State::Stopped | State::Cancelled => {}
-            State::Armed | State::Fed => {
+            State::Armed | State::Unparked => {
                 // If the request is yet to be made, this finds nothing, and it is not made.
                 slot.state = State::Stopped;
                 push_cancel(Token::new(slot.stamp, key.slot), ring);
             }
             State::Parked => {
-                self.unpark(key.slot);
+                self.remove_parked(key.slot);
                 self.end(key.slot, cancelled());
             }
         }
@@ -298,28 +298,29 @@ impl Operations {
             && self.to_cancel.is_empty()
             && !self.is_due()
             && !self.is_releasing()
-            && !self.is_patient()
+            && !self.awaits_returns()
     }
 
     /// True if a buffer has come back that somebody waits for.
     pub(super) fn has_returns(&self) -> bool {
-        self.starved_pools().any(|buffers| buffers.pool.has_returns())
+        self.exhausted_pools().any(|queue| queue.pool.has_returns())
     }
 
     /// The loop is awake: buffers that come back before it sleeps again need not wake it.
     pub(super) fn stop_waiting(&self) {
-        self.starved_pools().for_each(|buffers| buffers.pool.stop_waiting());
+        self.exhausted_pools().for_each(|queue| queue.pool.stop_waiting());
     }
 
     /// The next turn is due at once.
     pub(super) fn is_due(&self) -> bool {
-        self.is_hungry() || self.has_notices() || self.is_quick_send_awaited()
+        self.can_unpark() || self.has_notices() || self.is_quick_send_awaited()
     }
 
     /// Nobody would hear of the end of a quick send, and somebody waits for it, or for the buffer
     /// that it keeps.
     fn is_quick_send_awaited(&self) -> bool {
-        !self.quick_sends.is_empty() && (self.quick_sends.are_awaited() || self.is_starved())
+        !self.quick_sends.is_empty()
+            && (self.quick_sends.are_awaited() || self.has_exhausted_pool())
     }
 
     /// Ends the quick sends. Only after an enter that has taken in all requests, and all completions
@@ -359,7 +360,7 @@ impl Operations {
             self.notices.push_outcome(owner.clone(), operation.lost());
         }
         std::mem::forget(std::mem::take(&mut self.slots));
-        std::mem::take(&mut self.pools).into_iter().for_each(|buffers| buffers.pool.leak());
+        std::mem::take(&mut self.pools).into_iter().for_each(|queue| queue.pool.leak());
     }
 }
 

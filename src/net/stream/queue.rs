@@ -238,7 +238,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{Kind, Pool, PoolSize};
+    use crate::buffer::{Pool, PoolKind, PoolSize};
     use crate::fork::ForkGuard;
     use crate::handle::Shared;
     use std::iter;
@@ -253,7 +253,7 @@ mod tests {
         fn new() -> Source {
             let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
             let size = PoolSize { buffer_size: SEGMENT, count: BUFFERS };
-            Source(Pool::new(size, Kind::List, shared, |_| Ok(())).unwrap())
+            Source(Pool::new(size, PoolKind::List, shared, |_| Ok(())).unwrap())
         }
 
         fn chunk(&mut self, bytes: &[u8]) -> Chunk {

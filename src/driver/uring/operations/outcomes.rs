@@ -56,7 +56,7 @@ impl Operations {
             let chunk = unsafe { pool.filled(buffer, length, is_more) };
             if result > 0 {
                 let Slot { state, owner, .. } = &mut slots[slot as usize];
-                if *state == State::Fed {
+                if *state == State::Unparked {
                     *state = State::Armed;
                 }
                 hand_over(chunk, pool.is_scarce(), owner, notices);

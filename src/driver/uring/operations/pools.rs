@@ -1,7 +1,7 @@
 //! Pools of buffers, and the operations that wait for one.
 
 use super::{By, Operations, State};
-use crate::buffer::{BufferRing, Kind, Pool, PoolSize};
+use crate::buffer::{BufferRing, Pool, PoolKind, PoolSize};
 use crate::driver::operation::{Operation, Owner, PoolId, StreamKind};
 use crate::driver::uring::ring::Ring;
 use crate::features::KernelFeatures as Features;
@@ -11,27 +11,29 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-/// Two turns take what has come, and give its buffer back; twice as many are allowed.
-const PATIENCE: u8 = 4;
+/// Turns that a pool may be exhausted before buffers are reclaimed. Two take what has come, and give
+/// its buffer back; twice as many are allowed.
+const TURNS_BEFORE_RECLAIM: u8 = 4;
 
-/// For so many turns, streams that have just been served may go on before those that wait: all that
-/// they need is in the processor's cache.
-const LONGEST_VISIT: u8 = 8;
+/// Turns in which streams that have just been served may overtake those that are parked: all that
+/// they need is in the processor's cache. In the next one, they may not.
+const TURNS_OF_OVERTAKING: u8 = 8;
 
 /// Fewer are not looked through for those that are gone.
 const FEW_KEEPERS: usize = 64;
 
-pub(super) struct BufferPool {
+/// A pool, and the operations that wait for one of its buffers.
+pub(super) struct PoolQueue {
     pub(super) pool: Pool,
     /// Those that found it empty, in order.
     pub(super) parked: VecDeque<u32>,
     /// So many of them, the first ones, have found it empty again.
-    again: usize,
-    /// For so many turns, others may have gone on before those that wait.
-    visit: u8,
-    /// While some wait and it is empty, those who keep buffers may still be about to use them, for so
-    /// many turns.
-    patience: u8,
+    parked_again: usize,
+    /// Turns in which others may have overtaken those that are parked.
+    turns_overtaken: u8,
+    /// While it is exhausted, those who keep buffers may still be about to use them, for so many
+    /// turns.
+    turns_to_reclaim: u8,
 }
 
 impl Operations {
@@ -50,7 +52,7 @@ impl Operations {
             let (kind, feature) = self.kind_of_pool();
             let size = size.unwrap_or(PoolSize::usual(kind));
             let register = |buffers: &BufferRing| {
-                ring.register_buffers(id, buffers, kind == Kind::Incremental)
+                ring.register_buffers(id, buffers, kind == PoolKind::Incremental)
             };
             match Pool::new(size, kind, shared.clone(), register) {
                 // A kernel that has no such rings says so here.
@@ -60,29 +62,23 @@ impl Operations {
                 made => break made?,
             }
         };
-        self.pools.push(BufferPool {
-            pool,
-            parked: VecDeque::new(),
-            again: 0,
-            visit: 0,
-            patience: PATIENCE,
-        });
+        self.pools.push(PoolQueue::new(pool));
         Ok(PoolId(id))
     }
 
     /// The best kind of pool that this kernel has, as far as is known, and the feature it takes.
-    fn kind_of_pool(&self) -> (Kind, Features) {
+    fn kind_of_pool(&self) -> (PoolKind, Features) {
         if !self.features.contains(Features::BUFFER_RING) {
-            (Kind::List, Features::empty())
+            (PoolKind::List, Features::empty())
         } else if self.features.contains(Features::INCREMENTAL) {
-            (Kind::Incremental, Features::INCREMENTAL)
+            (PoolKind::Incremental, Features::INCREMENTAL)
         } else {
-            (Kind::Whole, Features::BUFFER_RING)
+            (PoolKind::Whole, Features::BUFFER_RING)
         }
     }
 
     pub(in crate::driver::uring) fn are_buffers_scarce(&self) -> bool {
-        self.pools.iter().any(|buffers| buffers.pool.is_scarce())
+        self.pools.iter().any(|queue| queue.pool.is_scarce())
     }
 
     /// Has the streams copy what they keep, if some have waited for a buffer for long enough. Once a
@@ -91,40 +87,40 @@ impl Operations {
     /// Where buffers come back by themselves, nobody has to.
     #[inline]
     pub(in crate::driver::uring) fn reclaim(&mut self) {
-        if self.is_starved() {
-            self.reclaim_in_time();
+        if self.has_exhausted_pool() {
+            self.reclaim_if_due();
         }
     }
 
     #[cold]
-    fn reclaim_in_time(&mut self) {
-        let mut have_waited = false;
-        for buffers in &mut self.pools {
-            have_waited |= buffers.lose_patience();
+    fn reclaim_if_due(&mut self) {
+        let mut is_due = false;
+        for queue in &mut self.pools {
+            is_due |= queue.count_down_to_reclaim();
         }
-        if have_waited {
+        if is_due {
             self.reclaim_all();
         }
     }
 
     /// Somebody waits for a buffer, and it is not known yet whether one comes back by itself.
-    pub(in crate::driver::uring) fn is_patient(&self) -> bool {
-        self.starved_pools().any(|buffers| buffers.patience > 0)
+    pub(in crate::driver::uring) fn awaits_returns(&self) -> bool {
+        self.exhausted_pools().any(|queue| queue.turns_to_reclaim > 0)
     }
 
     /// There are buffers, and operations that wait for one.
-    pub(super) fn is_hungry(&self) -> bool {
-        self.pools.iter().any(BufferPool::is_hungry)
+    pub(super) fn can_unpark(&self) -> bool {
+        self.pools.iter().any(PoolQueue::can_unpark)
     }
 
     /// There are operations that wait for a buffer, and none.
-    pub(super) fn is_starved(&self) -> bool {
-        self.starved_pools().next().is_some()
+    pub(super) fn has_exhausted_pool(&self) -> bool {
+        self.exhausted_pools().next().is_some()
     }
 
     /// Those that somebody waits for, and that are empty.
-    pub(super) fn starved_pools(&self) -> impl Iterator<Item = &BufferPool> {
-        self.pools.iter().filter(|buffers| buffers.is_starved())
+    pub(super) fn exhausted_pools(&self) -> impl Iterator<Item = &PoolQueue> {
+        self.pools.iter().filter(|queue| queue.is_exhausted())
     }
 
     fn reclaim_all(&mut self) {
@@ -164,7 +160,7 @@ impl Operations {
         match self.slots[slot as usize].operation {
             Operation::Receive { kind: StreamKind::PipeWriter, .. } => None,
             Operation::Receive { pool, .. } => {
-                Some(pool).filter(|pool| self.pools[usize::from(pool.0)].is_visit_over())
+                Some(pool).filter(|pool| self.pools[usize::from(pool.0)].are_parked_first())
             }
             _ => None,
         }
@@ -172,61 +168,71 @@ impl Operations {
 
     pub(super) fn park(&mut self, slot: u32, pool: PoolId) {
         let entry = &mut self.slots[slot as usize];
-        let has_waited = entry.state == State::Fed;
+        let is_again = entry.state == State::Unparked;
         entry.state = State::Parked;
-        let buffers = &mut self.pools[usize::from(pool.0)];
-        self.buffers_exhausted += u64::from(buffers.pool.available() == 0);
-        buffers.park(slot, has_waited);
+        let queue = &mut self.pools[usize::from(pool.0)];
+        self.buffers_exhausted += u64::from(queue.pool.available() == 0);
+        queue.park(slot, is_again);
     }
 
     /// The slot waits no more.
-    pub(super) fn unpark(&mut self, slot: u32) {
-        self.pools.iter_mut().for_each(|buffers| buffers.forget(slot));
+    pub(super) fn remove_parked(&mut self, slot: u32) {
+        self.pools.iter_mut().for_each(|queue| queue.remove(slot));
     }
 }
 
-impl BufferPool {
-    /// Makes buffers that came back available, and lets those that wait for them go on.
+impl PoolQueue {
+    fn new(pool: Pool) -> PoolQueue {
+        PoolQueue {
+            pool,
+            parked: VecDeque::new(),
+            parked_again: 0,
+            turns_overtaken: 0,
+            turns_to_reclaim: TURNS_BEFORE_RECLAIM,
+        }
+    }
+
+    /// Makes buffers that came back available, and re-arms those that are parked.
     #[inline]
     pub(super) fn replenish(&mut self, to_arm: &mut Vec<(u32, By)>) {
         self.pool.replenish();
         if !self.parked.is_empty() {
-            self.feed(to_arm);
+            self.unpark(to_arm);
         }
     }
 
-    /// One that `has_waited` was let go on and found nothing: it keeps its place before those not
-    /// let go on since.
-    fn park(&mut self, slot: u32, has_waited: bool) {
-        if self.patience == 0 {
-            self.patience = PATIENCE;
+    /// One that `is_again` parked was unparked and found nothing: it keeps its place before those not
+    /// unparked since.
+    fn park(&mut self, slot: u32, is_again: bool) {
+        if self.turns_to_reclaim == 0 {
+            self.turns_to_reclaim = TURNS_BEFORE_RECLAIM;
         }
-        if has_waited {
-            self.parked.insert(self.again, slot);
-            self.again += 1;
+        if is_again {
+            self.parked.insert(self.parked_again, slot);
+            self.parked_again += 1;
         } else {
             self.parked.push_back(slot);
         }
     }
 
-    fn forget(&mut self, slot: u32) {
+    fn remove(&mut self, slot: u32) {
         if let Some(place) = self.parked.iter().position(|&parked| parked == slot) {
             self.parked.remove(place);
-            self.again -= usize::from(place < self.again);
+            self.parked_again -= usize::from(place < self.parked_again);
         }
     }
 
-    /// Lets as many go on as there is room for. Who goes on may find that there is not, or that it
-    /// does not need any.
+    /// Re-arms as many as there is room for. Each may find that there is not, or that it does not need
+    /// any.
     #[cold]
-    fn feed(&mut self, to_arm: &mut Vec<(u32, By)>) {
+    fn unpark(&mut self, to_arm: &mut Vec<(u32, By)>) {
         loop {
-            let fed = self.pool.room().min(self.parked.len());
-            if fed > 0 {
-                to_arm.extend(self.parked.drain(..fed).map(|slot| (slot, By::Request)));
-                self.again = 0;
-                self.patience = PATIENCE;
-                self.visit = (self.visit + 1) % (LONGEST_VISIT + 1);
+            let count = self.pool.room().min(self.parked.len());
+            if count > 0 {
+                to_arm.extend(self.parked.drain(..count).map(|slot| (slot, By::Request)));
+                self.parked_again = 0;
+                self.turns_to_reclaim = TURNS_BEFORE_RECLAIM;
+                self.turns_overtaken = (self.turns_overtaken + 1) % (TURNS_OF_OVERTAKING + 1);
                 return;
             }
             if self.pool.wait_for_returns() {
@@ -236,29 +242,29 @@ impl BufferPool {
         }
     }
 
-    /// Some wait, and nobody is to go on before them.
-    fn is_visit_over(&self) -> bool {
-        !self.parked.is_empty() && self.visit == LONGEST_VISIT
+    /// Some are parked, and nobody is to overtake them.
+    fn are_parked_first(&self) -> bool {
+        !self.parked.is_empty() && self.turns_overtaken == TURNS_OF_OVERTAKING
     }
 
-    /// Some wait, and there are buffers: those who went on before them may not need them.
-    fn is_hungry(&self) -> bool {
+    /// Some are parked, and there are buffers: those who were re-armed may not need them.
+    fn can_unpark(&self) -> bool {
         !self.parked.is_empty() && self.pool.available() > 0
     }
 
-    /// Some wait, and there is none.
-    fn is_starved(&self) -> bool {
+    /// Some are parked, and there is no buffer.
+    fn is_exhausted(&self) -> bool {
         !self.parked.is_empty() && self.pool.available() == 0
     }
 
-    /// Counts a turn in which some wait and no buffer is free. True when the last one allowed is
-    /// over: whoever keeps buffers is to copy now.
-    fn lose_patience(&mut self) -> bool {
-        if !self.is_starved() || self.patience == 0 {
+    /// Counts a turn in which it is exhausted. True when the last one allowed is over: whoever keeps
+    /// buffers is to copy now.
+    fn count_down_to_reclaim(&mut self) -> bool {
+        if !self.is_exhausted() || self.turns_to_reclaim == 0 {
             return false;
         }
-        self.patience -= 1;
-        self.patience == 0
+        self.turns_to_reclaim -= 1;
+        self.turns_to_reclaim == 0
     }
 }
 
@@ -271,20 +277,19 @@ mod tests {
     fn those_that_find_none_again_keep_their_places_whoever_leaves() {
         let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
         let size = PoolSize { buffer_size: 1, count: 1 };
-        let pool = Pool::new(size, Kind::List, shared, |_| Ok(())).unwrap();
-        let mut buffers =
-            BufferPool { pool, parked: VecDeque::new(), again: 0, visit: 0, patience: PATIENCE };
-        [10, 11].into_iter().for_each(|slot| buffers.park(slot, false));
-        [1, 2].into_iter().for_each(|slot| buffers.park(slot, true));
-        buffers.forget(1);
-        buffers.forget(10);
-        buffers.park(3, true);
-        buffers.park(12, false);
-        assert_eq!(buffers.parked, [2, 3, 11, 12]);
+        let pool = Pool::new(size, PoolKind::List, shared, |_| Ok(())).unwrap();
+        let mut queue = PoolQueue::new(pool);
+        [10, 11].into_iter().for_each(|slot| queue.park(slot, false));
+        [1, 2].into_iter().for_each(|slot| queue.park(slot, true));
+        queue.remove(1);
+        queue.remove(10);
+        queue.park(3, true);
+        queue.park(12, false);
+        assert_eq!(queue.parked, [2, 3, 11, 12]);
         let mut to_arm = Vec::new();
-        buffers.replenish(&mut to_arm);
+        queue.replenish(&mut to_arm);
         assert_eq!(to_arm, [(2, By::Request)]);
-        buffers.park(2, true);
-        assert_eq!(buffers.parked, [2, 3, 11, 12]);
+        queue.park(2, true);
+        assert_eq!(queue.parked, [2, 3, 11, 12]);
     }
 }
