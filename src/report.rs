@@ -256,14 +256,14 @@ impl Watch {
     /// Drops values of users, each of which may panic in its destructor. A panic that is let through
     /// comes out after all are dropped, and it is the first; none is while the thread unwinds.
     pub(crate) fn drop_all<T>(&self, values: impl IntoIterator<Item = (Origin, T)>) {
-        self.settle(values.into_iter().filter_map(|(origin, value)| {
+        self.report_all(values.into_iter().filter_map(|(origin, value)| {
             let payload = catch_unwind(AssertUnwindSafe(|| drop(value))).err()?;
             Some((origin, Caught::panic(payload)))
         }));
     }
 
     /// Reports errors, and panics or lets the first of them through, once all are known.
-    pub(crate) fn settle(&self, all: impl IntoIterator<Item = (Origin, Caught)>) {
+    pub(crate) fn report_all(&self, all: impl IntoIterator<Item = (Origin, Caught)>) {
         let mut let_through = None;
         for (origin, caught) in all {
             if self.panics == Panics::Catch

@@ -28,7 +28,7 @@ struct Lent {
     memory: *const Memory,
     address: *mut u8,
     /// Pieces out. While the kernel has the buffer: `KERNEL` minus those that have come back; the
-    /// pool counts those lent (`Filled::pieces`), and `take_from_kernel` settles the two.
+    /// pool counts those lent (`Filled::pieces`), and `take_from_kernel` combines the two.
     pieces: AtomicU32,
     number: u16,
 }

@@ -68,7 +68,7 @@ struct Unheard {
 impl Callback for Unheard {
     fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
         let Unheard { stray, origin } = *self;
-        core.watch.settle([(origin, core.tasks.release(stray))]);
+        core.watch.report_all([(origin, core.tasks.release(stray))]);
     }
 
     /// Lets nothing through: it is in the middle of a destructor.

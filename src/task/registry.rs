@@ -250,12 +250,12 @@ impl Entry {
     #[inline]
     pub(crate) fn was_pending(&mut self, waker: &Waker) {
         if self.is_new {
-            self.settle(waker);
+            self.keep_waker(waker);
         }
     }
 
     #[inline(never)]
-    fn settle(&mut self, waker: &Waker) {
+    fn keep_waker(&mut self, waker: &Waker) {
         self.is_new = false;
         if let Some(place) = self.tasks.places.borrow_mut().get_mut(self.key as usize) {
             let polled = Standing::Polled(waker.clone());

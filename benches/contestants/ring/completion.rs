@@ -128,7 +128,7 @@ impl Server {
             false => self.ring.submit_and_wait()?,
         }
         self.collect();
-        self.settle()?;
+        self.complete_silent()?;
         let mut batch = std::mem::take(&mut self.batch);
         for entry in batch.drain(..) {
             self.complete(&entry)?;
@@ -263,7 +263,7 @@ impl Server {
     }
 
     /// All that was sent at once is done: most of it silently, some in part.
-    fn settle(&mut self) -> io::Result<()> {
+    fn complete_silent(&mut self) -> io::Result<()> {
         let mut sending = std::mem::take(&mut self.sending);
         for index in sending.drain(..) {
             let connection = &mut self.connections[index as usize];

@@ -135,14 +135,14 @@ impl Files {
     /// All that were asked for are in the table, unless it has been told otherwise. Only after an enter
     /// that has taken in all requests, and all completions of which have been.
     #[inline]
-    pub(super) fn settle(&mut self) {
+    pub(super) fn complete_asked(&mut self) {
         if !self.asked.is_empty() {
-            self.settle_asked();
+            self.complete_all_asked();
         }
     }
 
     #[inline(never)]
-    fn settle_asked(&mut self) {
+    fn complete_all_asked(&mut self) {
         for fd in self.asked.drain(..) {
             // `NOTHING` has none.
             if let Some(standing @ Standing::Asked) = self.standings.get_mut(fd as usize) {
@@ -227,7 +227,7 @@ mod tests {
         let mut refused = 0;
         ring.reap(|completion| refused += usize::from(files.complete(completion)));
         assert!(ring.is_up_to_date());
-        files.settle();
+        files.complete_asked();
         refused
     }
 

@@ -76,7 +76,7 @@ impl WakePoll {
 pub(crate) struct Uring {
     /// The last turn has found nothing and left nothing to do, and nobody has asked for anything
     /// since: what there is to do now, if anything, is in the ring.
-    settled: bool,
+    nothing_to_do: bool,
     ring: Ring,
     polls: Polls,
     operations: Operations,
@@ -94,7 +94,7 @@ impl Uring {
         wake.arm(&mut ring);
         let (polls, operations) = (Polls::new(), Operations::new(ring.features()));
         let files = Files::new(ring.features());
-        Ok(Uring { settled: false, ring, polls, operations, files, wake, urgent: false })
+        Ok(Uring { nothing_to_do: false, ring, polls, operations, files, wake, urgent: false })
     }
 
     /// Submits what is queued, waits, and takes in what there is.
@@ -106,29 +106,29 @@ impl Uring {
         entered?;
         self.reap_rest()?;
         if self.urgent {
-            self.settle();
+            self.complete_silent();
         }
         Ok(())
     }
 
-    /// What does not wait is over, if the kernel has heard of it.
-    fn settle(&mut self) {
+    /// What completes silently, if all is well, is over if the kernel has heard of it.
+    fn complete_silent(&mut self) {
         if self.ring.is_up_to_date() {
-            self.operations.settle();
-            self.files.settle();
+            self.operations.complete_quick_sends();
+            self.files.complete_asked();
             self.urgent = false;
         } else {
-            self.settle_in_doubt();
+            self.complete_silent_in_doubt();
         }
     }
 
     #[cold]
-    fn settle_in_doubt(&mut self) {
+    fn complete_silent_in_doubt(&mut self) {
         if self.ring.has_told_all() {
-            self.operations.settle_unknown();
+            self.operations.complete_quick_sends_after_loss();
             self.urgent = false;
         } else {
-            self.operations.settle_soon();
+            self.operations.await_quick_sends();
         }
     }
 
@@ -187,11 +187,11 @@ impl Uring {
         self.urgent || self.polls.is_releasing() || self.operations.is_releasing()
     }
 
-    fn is_settled(&mut self) -> bool {
+    fn has_nothing_to_do(&mut self) -> bool {
         self.wake.armed
             && self.polls.is_quiet()
             && self.operations.is_quiet()
-            && self.ring.is_settled()
+            && self.ring.has_nothing_to_do()
     }
 
     fn has_let_go(&self) -> bool {
@@ -239,17 +239,17 @@ fn other_completion(
 
 impl Driver for Uring {
     fn add_poll(&mut self, fd: RawFd, interest: Events, trigger: Trigger) -> u32 {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.polls.add(fd, interest, trigger)
     }
 
     fn modify_poll(&mut self, fd: RawFd, interest: Events) -> io::Result<()> {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.polls.modify(fd, interest, &mut self.ring)
     }
 
     fn remove_poll(&mut self, fd: RawFd) -> bool {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.polls.remove(fd, &mut self.ring)
     }
 
@@ -263,7 +263,7 @@ impl Driver for Uring {
     }
 
     fn flush(&mut self, extent: Flush, notices: &mut Notices) -> io::Result<bool> {
-        self.settled = false;
+        self.nothing_to_do = false;
         let flushed = self.flush_cancellations(extent);
         self.polls.forget_levels();
         self.operations.report(notices);
@@ -271,7 +271,7 @@ impl Driver for Uring {
     }
 
     fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId> {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.operations.add_pool(size, shared, &mut self.ring)
     }
 
@@ -285,34 +285,34 @@ impl Driver for Uring {
 
     fn send(&mut self, send: QuickSend, data: Gather, owner: Rc<dyn Owner>) {
         self.urgent = true;
-        self.settled = false;
+        self.nothing_to_do = false;
         let Uring { files, ring, .. } = self;
         self.operations.quick_sends.push(send, data, owner, files, ring);
     }
 
     fn submit(&mut self, operation: Operation, owner: Rc<dyn Owner>) -> OperationKey {
         self.urgent |= matches!(operation, Operation::Send { .. });
-        self.settled = false;
+        self.nothing_to_do = false;
         self.operations.submit(operation, owner, &mut self.ring)
     }
 
     fn cancel(&mut self, operation: OperationKey) {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.operations.cancel(operation, &mut self.ring);
     }
 
     fn stop(&mut self, operation: OperationKey) {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.operations.stop(operation, &mut self.ring);
     }
 
     fn adopt_descriptor(&mut self, fd: RawFd) {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.files.remove(fd, &mut self.ring);
     }
 
     fn close_descriptor(&mut self, fd: OwnedFd) {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.urgent = true;
         self.files.remove(fd.as_raw_fd(), &mut self.ring);
         self.ring.push_close(fd);
@@ -346,12 +346,12 @@ impl Driver for Uring {
         }
         self.polls.report(&mut batch.ready);
         self.operations.report(&mut batch.notices);
-        self.settled = batch.is_empty() && self.is_settled();
+        self.nothing_to_do = batch.is_empty() && self.has_nothing_to_do();
         Ok(())
     }
 
     fn is_quiet(&mut self) -> bool {
-        self.settled && !self.ring.has_news() && !self.operations.has_returns()
+        self.nothing_to_do && !self.ring.has_news() && !self.operations.has_returns()
     }
 
     fn is_idle(&mut self) -> bool {
@@ -359,12 +359,12 @@ impl Driver for Uring {
     }
 
     fn put_back(&mut self, rest: &[Readiness]) {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.polls.put_back(rest);
     }
 
     fn close(&mut self, notices: &mut Notices) {
-        self.settled = false;
+        self.nothing_to_do = false;
         self.polls.disarm_all(&mut self.ring);
         self.operations.cancel_all(&mut self.ring);
         if self.wake.armed {

@@ -323,24 +323,24 @@ impl Operations {
             && (self.quick_sends.are_awaited() || self.has_exhausted_pool())
     }
 
-    /// Ends the quick sends. Only after an enter that has taken in all requests, and all completions
-    /// of which have been.
+    /// The quick sends are over. Only after an enter that has taken in all requests, and all
+    /// completions of which have been.
     #[inline]
-    pub(super) fn settle(&mut self) {
+    pub(super) fn complete_quick_sends(&mut self) {
         if !self.quick_sends.is_empty() {
-            self.quick_sends.settle(&mut self.notices);
+            self.quick_sends.complete_all(&mut self.notices);
         }
     }
 
-    /// As `settle`, but completions have been dropped.
+    /// As `complete_quick_sends`, but completions have been dropped.
     #[cold]
-    pub(super) fn settle_unknown(&mut self) {
-        self.quick_sends.settle_unknown(&mut self.notices);
+    pub(super) fn complete_quick_sends_after_loss(&mut self) {
+        self.quick_sends.complete_all_after_loss(&mut self.notices);
     }
 
     /// It could not be told yet what is done.
     #[cold]
-    pub(super) fn settle_soon(&mut self) {
+    pub(super) fn await_quick_sends(&mut self) {
         self.quick_sends.await_all();
     }
 

@@ -328,11 +328,11 @@ impl Ring {
 
     /// True if an enter would neither submit nor bring anything.
     pub(super) fn is_quiet(&mut self) -> bool {
-        self.is_settled() && !self.has_news()
+        self.has_nothing_to_do() && !self.has_news()
     }
 
     /// True if there is nothing to submit, and nothing was taken out of the ring early.
-    pub(super) fn is_settled(&mut self) -> bool {
+    pub(super) fn has_nothing_to_do(&mut self) -> bool {
         self.stashed.is_empty() && self.waiting.is_empty() && self.queued() == 0
     }
 

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A poll gets a new generation at every arming, and an operation one when it is submitted, which
-//! all its requests carry; quick sends and files share one until they are settled. So a completion
+//! all its requests carry; quick sends and files share one until they are over. So a completion
 //! of something earlier in the same slot is recognised by one comparison of stamps, and dropped. 28
 //! bits come round after 268 million generations; a completion is never that late: the kernel posts
 //! the last one of a cancelled request within the next enters.

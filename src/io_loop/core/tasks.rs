@@ -92,7 +92,7 @@ impl Core {
         // Neither the future nor its destructor unwinds out of the task.
         runnable.run();
         if mark.has_strays() {
-            self.settle(source, mark);
+            self.report_since(source, mark);
         }
     }
 
@@ -101,7 +101,7 @@ impl Core {
         let poll = || {
             runnable.run();
             // Before the other hook is called, which may panic.
-            self.settle(source, mark);
+            self.report_since(source, mark);
         };
         self.watch.run(|| source.origin(), poll);
     }
@@ -114,15 +114,15 @@ impl Core {
         let mark = Mark::now();
         let end = || {
             self.tasks.end(runnable, why);
-            self.settle(source, mark);
+            self.report_since(source, mark);
         };
         self.watch.run(|| source.origin(), end);
     }
 
     #[cold]
-    fn settle(&self, source: Source, mark: Mark) {
+    fn report_since(&self, source: Source, mark: Mark) {
         let release = |stray| (source.origin(), self.tasks.release(stray));
-        self.watch.settle(mark.take_strays().into_iter().map(release));
+        self.watch.report_all(mark.take_strays().into_iter().map(release));
     }
 
     /// In a child of `fork`: leaves the parent's tasks as they are, for good.

@@ -94,7 +94,7 @@ impl QuickSends {
         let request = requests::quick_send(send, place.data.rest(0), registered);
         let request = request.user_data(token.bits());
         // SAFETY: the data that the request refers to is on the heap or static, and owned by what
-        // stands in the row until `settle` knows that the request is done; `leak` keeps what is not.
+        // stands in the row until `complete_all` knows that the request is done; `leak` keeps what is not.
         unsafe { ring.push(request) };
     }
 
@@ -114,8 +114,8 @@ impl QuickSends {
     }
 
     /// All of them are over.
-    pub(super) fn settle(&mut self, notices: &mut Notices) {
-        self.row().iter_mut().for_each(|sending| sending.settle(notices));
+    pub(super) fn complete_all(&mut self, notices: &mut Notices) {
+        self.row().iter_mut().for_each(|sending| sending.complete(notices));
         self.count = 0;
         self.stamp = self.stamp.next();
         self.awaited = false;
@@ -125,11 +125,11 @@ impl QuickSends {
     /// All of them are over, but completions have been dropped: without one, a send may have sent
     /// everything or nothing.
     #[cold]
-    pub(super) fn settle_unknown(&mut self, notices: &mut Notices) {
+    pub(super) fn complete_all_after_loss(&mut self, notices: &mut Notices) {
         for sending in self.row() {
             sending.result.get_or_insert(-LOST_COMPLETION);
         }
-        self.settle(notices);
+        self.complete_all(notices);
     }
 
     /// Keeps for ever what the kernel may still read, and tells the owners that it is over.
@@ -149,7 +149,7 @@ impl QuickSends {
 impl Sending {
     /// Leaves the place, and has the owner told if there is anything to tell.
     #[inline]
-    fn settle(&mut self, notices: &mut Notices) {
+    fn complete(&mut self, notices: &mut Notices) {
         let owner = self.owner.as_ref();
         if self.result.is_none() && owner.is_some_and(|owner| owner.sent_all(self.length as usize))
         {
