@@ -39,7 +39,7 @@ use crate::sleepers::Sleepers;
 use crate::spare;
 use crate::sys::PollProbe;
 use crate::task::registry::Tasks;
-use crate::task::strays::Mark;
+use crate::task::unreported::Mark;
 use crate::timeouts::Timeouts;
 use slab::Slab;
 use std::cell::{Cell, RefCell, RefMut};

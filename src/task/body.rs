@@ -2,7 +2,7 @@
 
 use super::outcome::Outcome;
 use super::registry::Entry;
-use super::strays::{self, Payload};
+use super::unreported::{self, PanicPayload};
 use crate::report::Caught;
 use pin_project_lite::pin_project;
 use std::future::Future;
@@ -23,7 +23,7 @@ pub(crate) enum Failure {
     Ended(End),
     /// An executor dropped the function that was to run.
     Dropped,
-    Panicked(Payload),
+    Panicked(PanicPayload),
     /// It returned an error, which only the loop is to hear of.
     Failed(String),
 }
@@ -37,7 +37,7 @@ impl Failure {
     }
 }
 
-/// What came of a task. A panic in it that nobody takes out is left to the [`strays`].
+/// What came of a task. A panic in it that nobody takes out is one of the [`unreported`].
 pub(crate) struct Output<T>(Option<Result<T, Failure>>);
 
 impl<T> Output<T> {
@@ -50,8 +50,8 @@ impl<T> Drop for Output<T> {
     fn drop(&mut self) {
         match self.0.take() {
             Some(Ok(value)) => drop_user_value(value),
-            Some(Err(Failure::Panicked(payload))) => strays::leave(Caught::panic(payload), true),
-            Some(Err(Failure::Failed(text))) => strays::leave(Caught::error(text), false),
+            Some(Err(Failure::Panicked(payload))) => unreported::add(Caught::panic(payload), true),
+            Some(Err(Failure::Failed(text))) => unreported::add(Caught::error(text), false),
             Some(Err(Failure::Ended(_) | Failure::Dropped)) | None => {}
         }
     }
@@ -60,13 +60,13 @@ impl<T> Drop for Output<T> {
 /// Drops what may panic in its destructor.
 pub(super) fn drop_user_value<T>(value: T) {
     if std::mem::needs_drop::<T>() {
-        strays::catch(|| drop(value));
+        unreported::catch(|| drop(value));
     }
 }
 
 /// Drops a future in its place.
 pub(super) fn drop_future<F>(mut future: Pin<&mut Option<F>>) {
-    strays::catch(|| future.set(None));
+    unreported::catch(|| future.set(None));
 }
 
 pin_project! {

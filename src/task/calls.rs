@@ -73,7 +73,7 @@ const POLLED_AGAIN: &str = "polled after it was ready";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::strays::Mark;
+    use crate::task::unreported::Mark;
     use std::cell::Cell;
     use std::future::poll_fn;
     use std::pin::pin;
@@ -131,6 +131,6 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(map.as_mut().poll(&mut context), Poll::Pending);
         assert_eq!(map.poll(&mut context), Poll::Ready(5));
-        assert_eq!(mark.take_strays().len(), 1);
+        assert_eq!(mark.take_unreported().len(), 1);
     }
 }

@@ -38,7 +38,7 @@ impl<F> Drop for TaskShare<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::strays::Mark;
+    use crate::task::unreported::Mark;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
@@ -95,6 +95,6 @@ mod tests {
         let mark = Mark::now();
         let explosive = Explosive;
         drop(TaskShare(Function::new(move || drop(explosive))));
-        assert_eq!(mark.take_strays().len(), 1);
+        assert_eq!(mark.take_unreported().len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use super::Meta;
 use super::body::{End, Failure, Output};
 use super::messages::{self, Abort, Left};
 use super::relay::Relay;
-use super::strays::{Mark, Payload};
+use super::unreported::{Mark, PanicPayload};
 use crate::handle::Posted;
 use crate::io_loop;
 use crate::report::text_of;
@@ -176,7 +176,7 @@ fn poll_cell<T>(task: &mut Task<T>, waker: &Waker) -> Poll<Output<T>> {
     let (shared, origin) = (shared.clone(), source.origin());
     let mark = Mark::now();
     let polled = Pin::new(task).poll(&mut Context::from_waker(waker));
-    messages::deliver_strays(mark, &shared, origin);
+    messages::report_later(mark, &shared, origin);
     polled
 }
 
@@ -208,7 +208,7 @@ fn detach<T>(mut task: Task<T>) {
     let mark = Mark::now();
     drop(withdraw(&mut task));
     task.detach();
-    messages::deliver_strays(mark, &shared, origin);
+    messages::report_later(mark, &shared, origin);
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
@@ -243,7 +243,7 @@ enum Repr {
     Closed,
     Dropped,
     /// In a lock that nobody contends for, because errors are expected to be `Sync`.
-    Panicked(Mutex<Payload>),
+    Panicked(Mutex<PanicPayload>),
 }
 
 impl JoinError {

@@ -1,6 +1,6 @@
 //! What handles tell their loop, from whichever thread.
 
-use super::strays::{Mark, Stray};
+use super::unreported::{Mark, Unreported};
 use crate::callbacks::{Callback, Queued};
 use crate::handle::{Posted, Shared};
 use crate::io_loop::{self, Core};
@@ -44,39 +44,39 @@ impl Callback for Left {
     }
 }
 
-/// Has the loop report what was left since `mark`.
-pub(super) fn deliver_strays(mark: Mark, shared: &Shared, origin: Origin) {
-    for stray in mark.take_strays() {
-        let unheard = Box::new(Unheard { stray, origin });
+/// Has the loop report what was added since `mark`.
+pub(super) fn report_later(mark: Mark, shared: &Shared, origin: Origin) {
+    for unreported in mark.take_unreported() {
+        let report = Box::new(LateReport { unreported, origin });
         match io_loop::current_of(shared) {
-            Some(core) if core.is_closed() && !shared.is_forked() => unheard.discard(Some(&core)),
+            Some(core) if core.is_closed() && !shared.is_forked() => report.discard(Some(&core)),
             // In a child of `fork`, it is the parent that reports it.
-            Some(core) => core.callbacks.push(Queued::Callback(unheard)),
+            Some(core) => core.callbacks.push(Queued::Callback(report)),
             None => {
-                shared.post(Posted::Callback(unheard));
+                shared.post(Posted::Callback(report));
             }
         }
     }
 }
 
 /// A panic that came out when a handle was dropped, for one.
-struct Unheard {
-    stray: Stray,
+struct LateReport {
+    unreported: Unreported,
     origin: Origin,
 }
 
-impl Callback for Unheard {
+impl Callback for LateReport {
     fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
-        let Unheard { stray, origin } = *self;
-        core.watch.report_all([(origin, core.tasks.release(stray))]);
+        let LateReport { unreported, origin } = *self;
+        core.watch.report_all([(origin, core.tasks.release(unreported))]);
     }
 
     /// Lets nothing through: it is in the middle of a destructor.
     fn discard(self: Box<Self>, core: Option<&Core>) {
-        let Unheard { stray, origin } = *self;
+        let LateReport { unreported, origin } = *self;
         match core {
-            Some(core) => core.watch.report(origin, core.tasks.release(stray)),
-            None => report::report_without_loop(origin, stray.caught),
+            Some(core) => core.watch.report(origin, core.tasks.release(unreported)),
+            None => report::report_without_loop(origin, unreported.caught),
         }
     }
 

@@ -11,7 +11,7 @@
 //! * [`join`]: the other end of a task.
 //! * [`messages`]: what handles tell their loop.
 //! * [`relay`]: the waker of whoever awaits a task elsewhere, as the cell may have it.
-//! * [`strays`]: panics and errors that nobody has asked to be told of.
+//! * [`unreported`]: panics and errors that nobody has asked to be told of.
 //! * [`function`]: what an executor runs for a task.
 //! * [`loan`]: a future on the stack, polled by a task.
 //! * [`outcome`]: whether what a task returns is a failure.
@@ -38,7 +38,7 @@ pub(crate) mod outcome;
 pub(crate) mod registry;
 pub(crate) mod relay;
 pub(crate) mod run_sync;
-pub(crate) mod strays;
+pub(crate) mod unreported;
 
 use crate::handle::{Posted, Shared};
 use crate::io_loop::{self, Core};

@@ -2,7 +2,7 @@
 
 use super::body::{Body, End, Failure};
 use super::join::JoinHandle;
-use super::strays::{self, Stray};
+use super::unreported::{self, Unreported};
 use super::{AbortFlag, Meta, Runnable, Source, schedule};
 use crate::handle::Shared;
 use crate::report::Caught;
@@ -81,7 +81,7 @@ impl Tasks {
     }
 
     /// Gives a panic up to be reported, and counted, elsewhere.
-    pub(crate) fn release(&self, Stray { caught, counted }: Stray) -> Caught {
+    pub(crate) fn release(&self, Unreported { caught, counted }: Unreported) -> Caught {
         self.panics.set(self.panics.get() - u64::from(counted));
         caught
     }
@@ -274,7 +274,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let key = self.key as usize;
         if let Some(joiner) = self.tasks.finish(key) {
-            strays::catch(|| joiner.wake());
+            unreported::catch(|| joiner.wake());
             self.tasks.places.borrow_mut().remove(key);
         }
     }

@@ -1,11 +1,11 @@
 //! Wakers of those who await a task elsewhere than on its loop.
 
-use super::strays;
+use super::unreported;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 /// Stands for a waker in the cell of a task. The cell ends the process if a waker panics, whichever
-/// of its functions it is. Those of this one leave panics to the [`strays`].
+/// of its functions it is. Those of this one add panics to the [`unreported`].
 pub(crate) struct Relay(
     /// `None` when it is being dropped.
     Option<Waker>,
@@ -24,7 +24,7 @@ impl Wake for Relay {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if let Some(waker) = &self.0 {
-            strays::catch(|| waker.wake_by_ref());
+            unreported::catch(|| waker.wake_by_ref());
         }
     }
 }
@@ -32,6 +32,6 @@ impl Wake for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         let waker = self.0.take();
-        strays::catch(|| drop(waker));
+        unreported::catch(|| drop(waker));
     }
 }

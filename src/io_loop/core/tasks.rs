@@ -7,7 +7,7 @@ use crate::report::Origin;
 use crate::task::body::{End, Failure};
 use crate::task::ending::Ending;
 use crate::task::join::JoinHandle;
-use crate::task::strays::Mark;
+use crate::task::unreported::Mark;
 use crate::task::{AbortFlag, Runnable, Source};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -91,7 +91,7 @@ impl Core {
         }
         // Neither the future nor its destructor unwinds out of the task.
         runnable.run();
-        if mark.has_strays() {
+        if mark.has_unreported() {
             self.report_since(source, mark);
         }
     }
@@ -121,8 +121,8 @@ impl Core {
 
     #[cold]
     fn report_since(&self, source: Source, mark: Mark) {
-        let release = |stray| (source.origin(), self.tasks.release(stray));
-        self.watch.report_all(mark.take_strays().into_iter().map(release));
+        let release = |unreported| (source.origin(), self.tasks.release(unreported));
+        self.watch.report_all(mark.take_unreported().into_iter().map(release));
     }
 
     /// In a child of `fork`: leaves the parent's tasks as they are, for good.
