@@ -20,7 +20,7 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::core::{Core, Nap, Sender, Starved};
+pub(crate) use self::core::{Core, DescriptorWaiter, Sender, SleepKey};
 pub(crate) use self::current::{of as current_of, with_running};
 
 /// An event loop: handlers for fds, timeouts and callbacks, on one ring, for one thread.

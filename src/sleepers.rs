@@ -13,22 +13,22 @@ use std::task::Waker;
 pub(crate) struct Sleeper(u32);
 
 impl Sleeper {
-    /// A callback that rouses it. Nothing is allocated: a box of a type without size is but an
+    /// A callback that wakes it. Nothing is allocated: a box of a type without size is but an
     /// address, and that says who it is.
-    pub(crate) fn alarm(self) -> Box<dyn Callback> {
-        let address = ptr::without_provenance_mut::<Ring>(self.0 as usize + 1);
-        // SAFETY: `Ring` has no size, so that a box of it may have any address that is not null and
-        // aligned, and an alignment of one.
+    pub(crate) fn callback(self) -> Box<dyn Callback> {
+        let address = ptr::without_provenance_mut::<WakeSleeper>(self.0 as usize + 1);
+        // SAFETY: `WakeSleeper` has no size, so that a box of it may have any address that is not
+        // null and aligned, and an alignment of one.
         unsafe { Box::from_raw(address) }
     }
 }
 
-/// See [`Sleeper::alarm`].
-struct Ring;
+/// See [`Sleeper::callback`].
+struct WakeSleeper;
 
-impl Callback for Ring {
+impl Callback for WakeSleeper {
     fn run(self: Box<Self>, _kind: CallbackKind, core: &Core) {
-        core.rouse(Sleeper((Box::into_raw(self).addr() - 1) as u32));
+        core.wake_sleeper(Sleeper((Box::into_raw(self).addr() - 1) as u32));
     }
 
     fn origin(&self, _kind: CallbackKind) -> Origin {
@@ -49,7 +49,7 @@ impl Sleepers {
     }
 
     /// The time has come: the waker, for the caller to wake.
-    pub(crate) fn rouse(&mut self, Sleeper(key): Sleeper) -> Option<Waker> {
+    pub(crate) fn take_waker(&mut self, Sleeper(key): Sleeper) -> Option<Waker> {
         self.wakers.get_mut(key as usize)?.take()
     }
 
@@ -88,11 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alarm_takes_no_memory_and_can_be_dropped_unrung() {
+    fn a_callback_takes_no_memory_and_can_be_dropped_uncalled() {
         for key in [0, 1, u32::MAX - 1] {
-            let alarm = Sleeper(key).alarm();
-            assert_eq!(size_of_val(&*alarm), 0);
-            drop(alarm);
+            let callback = Sleeper(key).callback();
+            assert_eq!(size_of_val(&*callback), 0);
+            drop(callback);
         }
     }
 }

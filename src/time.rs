@@ -41,7 +41,7 @@
 
 use crate::clock::{ClockId, saturating_nanos};
 use crate::error::LoopError;
-use crate::io_loop::{IoLoop, Nap, WeakLoop};
+use crate::io_loop::{IoLoop, SleepKey, WeakLoop};
 use crate::periodic::next_due;
 use pin_project_lite::pin_project;
 use std::fmt;
@@ -176,7 +176,7 @@ enum State {
     New(Option<Span>),
     Begun {
         io_loop: WeakLoop,
-        nap: Nap,
+        key: SleepKey,
     },
     Over,
 }
@@ -205,19 +205,19 @@ impl Sleep {
 
     /// Gives its timeout back.
     fn end(&mut self) {
-        if let State::Begun { io_loop, nap } = std::mem::replace(&mut self.state, State::Over)
+        if let State::Begun { io_loop, key } = std::mem::replace(&mut self.state, State::Over)
             && let Some(io_loop) = io_loop.upgrade()
         {
-            io_loop.core().end_nap(nap);
+            io_loop.core().end_sleep(key);
         }
     }
 
     fn try_poll(&mut self, context: &Context<'_>) -> Result<Poll<()>, LoopError> {
         match &self.state {
             State::Over => return Ok(Poll::Ready(())),
-            State::Begun { io_loop, nap } => {
+            State::Begun { io_loop, key } => {
                 let io_loop = io_loop.upgrade().ok_or(LoopError::Closed)?;
-                if io_loop.core().poll_nap(*nap, context)?.is_pending() {
+                if io_loop.core().poll_sleep(*key, context)?.is_pending() {
                     return Ok(Poll::Pending);
                 }
                 self.end();
@@ -231,8 +231,8 @@ impl Sleep {
         {
             self.deadline = io_loop.time().checked_add(duration);
         }
-        let nap = io_loop.core().begin_nap(self.deadline, context.waker())?;
-        self.state = State::Begun { io_loop: io_loop.downgrade(), nap };
+        let key = io_loop.core().begin_sleep(self.deadline, context.waker())?;
+        self.state = State::Begun { io_loop: io_loop.downgrade(), key };
         Ok(Poll::Pending)
     }
 }

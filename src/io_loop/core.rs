@@ -16,9 +16,9 @@ mod sleeps;
 mod tasks;
 mod waiting;
 
-pub(crate) use self::descriptors::Starved;
+pub(crate) use self::descriptors::DescriptorWaiter;
 pub(crate) use self::operations::Sender;
-pub(crate) use self::sleeps::Nap;
+pub(crate) use self::sleeps::SleepKey;
 
 use super::current;
 use crate::buffer::PoolSize;
@@ -113,9 +113,9 @@ pub(crate) struct Core {
     /// Outcomes of operations are being told.
     delivering: Cell<bool>,
     /// Who is told when the loop is closed, if no operation of theirs tells them.
-    mourners: RefCell<Slab<Weak<dyn Owner>>>,
+    close_watchers: RefCell<Slab<Weak<dyn Owner>>>,
     /// Listeners that wait for a descriptor.
-    starved: RefCell<Vec<Weak<dyn Starved>>>,
+    descriptor_waiters: RefCell<Vec<Weak<dyn DescriptorWaiter>>>,
     /// The pool that streams receive into by default, once there is one.
     pool: Cell<Option<PoolId>>,
     pool_size: Option<PoolSize>,
@@ -156,8 +156,8 @@ impl Core {
             outbox: RefCell::default(),
             longest_quick_send,
             delivering: Cell::new(false),
-            mourners: RefCell::default(),
-            starved: RefCell::default(),
+            close_watchers: RefCell::default(),
+            descriptor_waiters: RefCell::default(),
             pool: Cell::new(None),
             pool_size: builder.pool,
             running: Cell::new(false),

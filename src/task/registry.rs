@@ -109,7 +109,7 @@ impl Tasks {
     }
 
     /// Makes a task that the caller ends at once.
-    pub(crate) fn still_born<F, T, M>(
+    pub(crate) fn spawn_unregistered<F, T, M>(
         self: &Rc<Self>,
         shared: &Arc<Shared>,
         source: Source,

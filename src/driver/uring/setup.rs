@@ -41,17 +41,17 @@ const RUNGS: [Features; 5] = [
 
 /// How often a set-up that ran out of memory is tried again at full size. The memory of a closed
 /// ring is given back some 30 ms late (and charged to `RLIMIT_MEMLOCK` from 6.14 on).
-const PATIENCE: u32 = 6;
-const NAP: Duration = Duration::from_millis(10);
+const MOST_RETRIES: u32 = 6;
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Builds a ring, and tells which features it has.
 pub(super) fn build(mut sizes: Sizes, without: Features) -> io::Result<(IoUring, Features)> {
-    let mut naps = 0;
+    let mut retries = 0;
     loop {
         match climb_down(sizes, without) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && naps < PATIENCE => {
-                naps += 1;
-                std::thread::sleep(NAP);
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && retries < MOST_RETRIES => {
+                retries += 1;
+                std::thread::sleep(RETRY_DELAY);
             }
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && sizes.can_shrink() => {
                 sizes.shrink();

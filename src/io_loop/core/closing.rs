@@ -46,25 +46,25 @@ impl Core {
             false => Vec::new(),
         };
         let outcomes = std::mem::take(&mut self.batch.borrow_mut().notices);
-        let outcomes = (outcomes.chain(self.news_of_closing()))
-            .map(|outcome| (Origin::waker(), Doomed::Outcome(Told(Some(outcome)))));
+        let outcomes = (outcomes.chain(self.notices_of_close()))
+            .map(|outcome| (Origin::waker(), ToDrop::Outcome(Told(Some(outcome)))));
         let closing = Closing::begin(self);
         let tasks = iter::from_fn(|| closing.next_task());
-        let tasks = tasks.map(|task| (task.origin(), Doomed::Task(task)));
+        let tasks = tasks.map(|task| (task.origin(), ToDrop::Task(task)));
         let handlers = handlers.into_iter().chain(self.condemned.take());
-        let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), Doomed::Handler(handler)));
+        let handlers = handlers.map(|(fd, handler)| (handler.origin(fd), ToDrop::Handler(handler)));
         let callback = |callback: Box<dyn Callback>, kind| {
             let origin = callback.origin(kind);
-            (origin, Doomed::Callback(Discarded { core: self, callback: Some(callback) }))
+            (origin, ToDrop::Callback(Discarded { core: self, callback: Some(callback) }))
         };
         let callbacks = iter::from_fn(|| closing.next_callback());
         let callbacks = callbacks.map(|next| callback(next, CallbackKind::Callback));
         let timeouts = self.timeouts.borrow_mut().take();
         let timeouts = timeouts.into_iter().map(|next| callback(next, CallbackKind::Timeout));
         let sleepers = self.sleepers.take().into_wakers();
-        let sleepers = sleepers.map(|waker| (Origin::waker(), Doomed::Sleeper(waker)));
+        let sleepers = sleepers.map(|waker| (Origin::waker(), ToDrop::Sleeper(waker)));
         let executor = self.executor.take();
-        let executor = executor.map(|executor| (Origin::destructor(), Doomed::Executor(executor)));
+        let executor = executor.map(|executor| (Origin::destructor(), ToDrop::Executor(executor)));
         let rest = sleepers.chain(executor);
         self.watch.drop_all(
             outcomes.chain(tasks).chain(handlers).chain(callbacks).chain(timeouts).chain(rest),
@@ -93,7 +93,7 @@ fn bare_fd((fd, handler): &(RawFd, Rc<dyn Handler>)) -> Option<BareFd> {
 
 /// What a loop that closes drops.
 #[expect(dead_code, reason = "it is there to be dropped")]
-enum Doomed<'a> {
+enum ToDrop<'a> {
     Outcome(Told),
     Task(EndOfTask<'a>),
     Handler(Rc<dyn Handler>),

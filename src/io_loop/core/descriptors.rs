@@ -5,7 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
 
 /// Waits for a descriptor.
-pub(crate) trait Starved {
+pub(crate) trait DescriptorWaiter {
     /// There may be one.
     fn retry(self: Rc<Self>);
 }
@@ -22,7 +22,7 @@ impl Core {
     pub(crate) fn close_descriptor(&self, fd: OwnedFd) {
         let Ok(mut driver) = self.driver() else { return };
         // Who waits for a descriptor is about to be told that there is one.
-        let is_urgent = !self.running.get() || !self.starved.borrow().is_empty();
+        let is_urgent = !self.running.get() || !self.descriptor_waiters.borrow().is_empty();
         if is_urgent {
             driver.close_descriptor_now(fd);
         } else {
@@ -31,24 +31,24 @@ impl Core {
     }
 
     /// Has `listener` told, once, when one of the loop's streams is gone.
-    pub(crate) fn await_descriptor(&self, listener: Weak<dyn Starved>) {
-        let mut starved = self.starved.borrow_mut();
+    pub(crate) fn await_descriptor(&self, listener: Weak<dyn DescriptorWaiter>) {
+        let mut waiters = self.descriptor_waiters.borrow_mut();
         // A pause may have ended by itself, and another one begun.
-        starved.retain(|other| other.strong_count() > 0 && !Weak::ptr_eq(other, &listener));
-        starved.push(listener);
+        waiters.retain(|other| other.strong_count() > 0 && !Weak::ptr_eq(other, &listener));
+        waiters.push(listener);
     }
 
     /// One of the loop's streams is about to be gone.
     #[inline]
     pub(crate) fn descriptor_freed(&self) {
-        if !self.starved.borrow().is_empty() {
-            self.feed();
+        if !self.descriptor_waiters.borrow().is_empty() {
+            self.retry_descriptor_waiters();
         }
     }
 
     #[cold]
-    fn feed(&self) {
-        for listener in self.starved.take() {
+    fn retry_descriptor_waiters(&self) {
+        for listener in self.descriptor_waiters.take() {
             self.defer(move || {
                 if let Some(listener) = listener.upgrade() {
                     listener.retry();

@@ -90,21 +90,21 @@ impl Core {
         self.probe.check(fd)
     }
 
-    /// Has a stream told when the loop is closed, until [`forget`](Self::forget).
-    pub(crate) fn remember(&self, owner: Weak<dyn Owner>) -> u32 {
+    /// Has `owner` told when the loop is closed, until [`unwatch_close`](Self::unwatch_close).
+    pub(crate) fn watch_close(&self, owner: Weak<dyn Owner>) -> u32 {
         // There are fewer streams than descriptors.
-        self.mourners.borrow_mut().insert(owner) as u32
+        self.close_watchers.borrow_mut().insert(owner) as u32
     }
 
-    pub(crate) fn forget(&self, key: u32) {
-        let forgotten = self.mourners.borrow_mut().try_remove(key as usize);
+    pub(crate) fn unwatch_close(&self, key: u32) {
+        let forgotten = self.close_watchers.borrow_mut().try_remove(key as usize);
         drop(forgotten);
     }
 
     /// That no data will come any more, for those who asked for it.
-    pub(super) fn news_of_closing(&self) -> impl Iterator<Item = Notice> + use<> {
-        let mourners = self.mourners.take();
-        mourners.into_iter().filter_map(|(_, owner)| {
+    pub(super) fn notices_of_close(&self) -> impl Iterator<Item = Notice> + use<> {
+        let watchers = self.close_watchers.take();
+        watchers.into_iter().filter_map(|(_, owner)| {
             let cancelled = io::Error::from_raw_os_error(libc::ECANCELED);
             Some(Notice::Outcome(owner.upgrade()?, Outcome::ReceiveEnded(Err(cancelled))))
         })

@@ -57,7 +57,8 @@ impl Core {
         T: 'static,
         M: Fn(F::Output) -> Result<T, Failure> + 'static,
     {
-        let (runnable, handle) = self.tasks.still_born(&self.shared, source, future, finish);
+        let (runnable, handle) =
+            self.tasks.spawn_unregistered(&self.shared, source, future, finish);
         self.end_task(runnable, End::Closed);
         handle
     }

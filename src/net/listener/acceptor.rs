@@ -9,7 +9,7 @@ use super::pause::{Pause, Refusal};
 use super::queue::{Queue, Ticket};
 use crate::driver::OperationKey;
 use crate::driver::operation::{Operation, Outcome, Owner};
-use crate::io_loop::{Core, IoLoop, Starved, Timeout};
+use crate::io_loop::{Core, DescriptorWaiter, IoLoop, Timeout};
 use crate::net::IoStream;
 use crate::net::wakers::Wakers;
 use crate::{LoopError, sys};
@@ -22,8 +22,8 @@ use std::task::{Context, Poll, Waker};
 
 pub(crate) struct Acceptor {
     core: Weak<Core>,
-    /// What the loop remembers it by.
-    key: Cell<Option<u32>>,
+    /// By which the loop tells it when it is closed.
+    close_watch: Cell<Option<u32>>,
     /// `None` once it is closed, and the kernel has let go of it.
     socket: RefCell<Option<OwnedFd>>,
     state: RefCell<State>,
@@ -62,12 +62,12 @@ impl Acceptor {
         let core = io_loop.core();
         let acceptor = Rc::new(Acceptor {
             core: Rc::downgrade(core),
-            key: Cell::new(None),
+            close_watch: Cell::new(None),
             socket: RefCell::new(Some(socket)),
             state: RefCell::default(),
         });
         let owner: Rc<dyn Owner> = acceptor.clone();
-        acceptor.key.set(Some(core.remember(Rc::downgrade(&owner))));
+        acceptor.close_watch.set(Some(core.watch_close(Rc::downgrade(&owner))));
         Ok(acceptor)
     }
 
@@ -256,7 +256,7 @@ impl Acceptor {
             if is_first {
                 core.accept_paused();
             }
-            let this: Rc<dyn Starved> = self.clone();
+            let this: Rc<dyn DescriptorWaiter> = self.clone();
             core.await_descriptor(Rc::downgrade(&this));
         }
     }
@@ -332,7 +332,7 @@ impl Owner for Acceptor {
     }
 }
 
-impl Starved for Acceptor {
+impl DescriptorWaiter for Acceptor {
     fn retry(self: Rc<Self>) {
         let mut state = self.state.borrow_mut();
         let Activity::Pausing(timeout) = state.activity else { return };
@@ -347,8 +347,8 @@ impl Starved for Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        if let (Some(key), Some(core)) = (self.key.get(), self.core.upgrade()) {
-            core.forget(key);
+        if let (Some(key), Some(core)) = (self.close_watch.get(), self.core.upgrade()) {
+            core.unwatch_close(key);
         }
     }
 }

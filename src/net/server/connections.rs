@@ -60,7 +60,7 @@ impl Connections {
         let connection = Connection { task: None, stream: Rc::downgrade(stream.inner()) };
         let key = self.all.borrow_mut().insert(connection);
         let entry = Rc::new(Entry { connections: self.clone(), key });
-        stream.inner().accompany(Some(entry.clone()));
+        stream.inner().attach(Some(entry.clone()));
         let run = async move {
             let _entry = entry;
             handler(stream).await
@@ -112,7 +112,7 @@ impl Connections {
         for stream in streams.iter().filter_map(Weak::upgrade) {
             stream.close();
             // Somebody may keep it for ever.
-            stream.accompany(None);
+            stream.attach(None);
         }
         streams.len()
     }

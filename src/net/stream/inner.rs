@@ -39,10 +39,10 @@ pub(crate) struct Inner {
     pub(super) outgoing: RefCell<Outgoing>,
     pub(super) on_close: Cell<Option<Box<CloseCallback>>>,
     /// The loop tells when it is closed. By this key it is asked not to.
-    remembered: Cell<Option<u32>>,
+    close_watch: Cell<Option<u32>>,
     state: Cell<State>,
     /// Dropped when the descriptor is closed.
-    companion: Cell<Option<Rc<dyn Any>>>,
+    attachment: Cell<Option<Rc<dyn Any>>>,
     /// The socket of a child of `fork` is its parent's, too.
     fork: ForkGuard,
 }
@@ -67,16 +67,16 @@ impl Inner {
             incoming: RefCell::default(),
             outgoing: RefCell::default(),
             on_close: Cell::default(),
-            remembered: Cell::new(None),
+            close_watch: Cell::new(None),
             state: Cell::new(State::Open),
-            companion: Cell::new(None),
+            attachment: Cell::new(None),
             fork: core.fork_guard(),
         })
     }
 
     /// Keeps something until the descriptor is closed, or what is kept is replaced.
-    pub(in crate::net) fn accompany(&self, companion: Option<Rc<dyn Any>>) {
-        let before = self.companion.replace(companion);
+    pub(in crate::net) fn attach(&self, attachment: Option<Rc<dyn Any>>) {
+        let before = self.attachment.replace(attachment);
         drop(before);
     }
 
@@ -137,11 +137,11 @@ impl Inner {
 
     /// Sees to it that an end is noticed, also if nobody reads.
     pub(super) fn watch(self: &Rc<Self>) {
-        if self.remembered.get().is_none()
+        if self.close_watch.get().is_none()
             && let Ok(core) = self.core()
         {
             let owner: Rc<dyn Owner> = self.clone();
-            self.remembered.set(Some(core.remember(Rc::downgrade(&owner))));
+            self.close_watch.set(Some(core.watch_close(Rc::downgrade(&owner))));
         }
         self.receive();
     }
@@ -341,8 +341,8 @@ impl Drop for CallBack<'_> {
 impl Drop for Inner {
     fn drop(&mut self) {
         let Ok(core) = self.core() else { return };
-        if let Some(key) = self.remembered.get() {
-            core.forget(key);
+        if let Some(key) = self.close_watch.get() {
+            core.unwatch_close(key);
         }
         if let Some(socket) = self.fd.take().filter(|_| self.kind == StreamKind::Socket) {
             core.close_descriptor(socket);
