@@ -274,7 +274,7 @@ impl LoopHandle {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn wake(&self) {
-        self.shared.alarm.ring();
+        self.shared.alarm.wake();
     }
 }
 

@@ -7,9 +7,9 @@
 //! one variable, each sees the one before it: no post is slept over.
 //!
 //! A notice that is found when a turn begins does not keep the loop from sleeping in that turn, for
-//! the queue is looked into then. Whoever has queued nothing, and wants a sleep to end, *rings*: that
-//! sets a flag, and notifies. The loop does not sleep if it finds the flag set, and resets it whenever
-//! it has slept, or would have.
+//! the queue is looked into then. Whoever has queued nothing, and wants a sleep to end, *wakes* the
+//! loop: that sets a flag, and notifies. The loop does not sleep if it finds the flag set, and resets
+//! it whenever it has slept, or would have.
 //!
 //! A loop sleeps in its driver, which watches an eventfd. If nothing else can end that sleep, it
 //! dozes instead: it waits for the atomic itself, as for any futex, and is awake sooner.
@@ -38,12 +38,12 @@ const NOTIFIED: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct WakeState {
     word: Word,
-    rung: AtomicBool,
+    must_wake: AtomicBool,
 }
 
 impl WakeState {
     pub(crate) fn new() -> WakeState {
-        WakeState { word: Word::new(AWAKE), rung: AtomicBool::new(false) }
+        WakeState { word: Word::new(AWAKE), must_wake: AtomicBool::new(false) }
     }
 
     #[inline]
@@ -61,7 +61,7 @@ impl WakeState {
 
     #[inline]
     pub(crate) fn fall_asleep(&self) -> bool {
-        !self.take_ring() && self.word.exchange(AWAKE, ASLEEP)
+        !self.take_wake() && self.word.exchange(AWAKE, ASLEEP)
     }
 
     #[inline]
@@ -69,11 +69,11 @@ impl WakeState {
         if self.word.load(Ordering::Relaxed) == ASLEEP {
             self.word.exchange(ASLEEP, AWAKE);
         }
-        self.take_ring();
+        self.take_wake();
     }
 
     fn doze(&self) -> Option<Doze> {
-        if self.take_ring() || !self.word.exchange(AWAKE, DOZING) {
+        if self.take_wake() || !self.word.exchange(AWAKE, DOZING) {
             return None;
         }
         let mut doze = Doze { interrupts: 0 };
@@ -82,14 +82,14 @@ impl WakeState {
             let is_interrupted = |error: io::Error| error.kind() == io::ErrorKind::Interrupted;
             doze.interrupts += u64::from(waited.is_err_and(is_interrupted));
         }
-        self.take_ring();
+        self.take_wake();
         Some(doze)
     }
 
-    /// A swap, and no store: what was done before the ring that it ends is seen afterwards.
+    /// A swap, and no store: what was done before the wake-up that it takes is seen afterwards.
     #[inline]
-    fn take_ring(&self) -> bool {
-        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
+    fn take_wake(&self) -> bool {
+        self.must_wake.load(Ordering::Relaxed) && self.must_wake.swap(false, Ordering::AcqRel)
     }
 
     /// Wakes the loop if it dozes. True if it sleeps, and has to be woken.
@@ -102,8 +102,8 @@ impl WakeState {
     }
 
     /// As [`notify`](Self::notify), and ends a sleep, that which is about to begin if there is none.
-    pub(crate) fn ring(&self) -> bool {
-        self.rung.swap(true, Ordering::AcqRel);
+    pub(crate) fn wake(&self) -> bool {
+        self.must_wake.swap(true, Ordering::AcqRel);
         self.notify()
     }
 }
@@ -170,8 +170,8 @@ impl Alarm {
 
     /// Ends a sleep, or keeps the loop from the next one, whether or not there is a reason.
     /// Async-signal-safe, as [`notify`](Self::notify).
-    pub(crate) fn ring(&self) {
-        if self.state.ring() {
+    pub(crate) fn wake(&self) {
+        if self.state.wake() {
             self.write();
         }
     }
@@ -226,8 +226,8 @@ mod model {
             Model { state: WakeState::new(), posts: Posts::new(), bell: Bell::default() }
         }
 
-        fn ring(&self) {
-            if self.state.ring() {
+        fn wake(&self) {
+            if self.state.wake() {
                 self.bell.ring();
             }
         }
@@ -241,7 +241,7 @@ mod model {
         }
 
         /// One turn of a loop with nothing else to do. Returns how often its driver was woken.
-        fn turn(&self, collected: &mut Vec<usize>, bed: Bed) -> usize {
+        fn turn(&self, collected: &mut Vec<usize>, place: Place) -> usize {
             if self.state.take_notice() {
                 let posted = self.posts.take(Vec::new());
                 if !posted.is_empty() {
@@ -249,7 +249,7 @@ mod model {
                     return 0;
                 }
             }
-            if bed == Bed::Word {
+            if place == Place::Word {
                 self.state.doze();
                 return 0;
             }
@@ -262,8 +262,9 @@ mod model {
         }
     }
 
+    /// Where the loop sleeps.
     #[derive(Clone, Copy, PartialEq, Eq)]
-    enum Bed {
+    enum Place {
         Driver,
         Word,
     }
@@ -278,8 +279,8 @@ mod model {
         builder.check(model);
     }
 
-    /// The loop sleeps in one bed after the other.
-    fn check(posters: usize, each: usize, beds: &'static [Bed]) {
+    /// The loop sleeps in each place after the other.
+    fn check(posters: usize, each: usize, places: &'static [Place]) {
         explore(move || {
             let model = Arc::new(Model::new());
             let threads: Vec<_> = (0..posters)
@@ -293,9 +294,9 @@ mod model {
                 })
                 .collect();
             let (mut collected, mut woken, mut slept) = (Vec::new(), 0, 0);
-            let mut beds = beds.iter().cycle();
+            let mut places = places.iter().cycle();
             while collected.len() < posters * each {
-                let wakes = model.turn(&mut collected, *beds.next().unwrap());
+                let wakes = model.turn(&mut collected, *places.next().unwrap());
                 woken += wakes;
                 slept += usize::from(wakes > 0);
             }
@@ -312,67 +313,67 @@ mod model {
 
     #[test]
     fn no_post_of_one_thread_is_slept_over() {
-        check(1, 3, &[Bed::Driver]);
+        check(1, 3, &[Place::Driver]);
     }
 
     #[test]
     fn no_post_of_two_threads_is_slept_over() {
-        check(2, 1, &[Bed::Driver]);
+        check(2, 1, &[Place::Driver]);
     }
 
     #[test]
     fn no_post_of_one_thread_is_dozed_over() {
-        check(1, 3, &[Bed::Word]);
+        check(1, 3, &[Place::Word]);
     }
 
     #[test]
     fn no_post_of_two_threads_is_dozed_over() {
-        check(2, 1, &[Bed::Word]);
+        check(2, 1, &[Place::Word]);
     }
 
     #[test]
     fn no_post_is_lost_between_sleeping_and_dozing() {
-        // A turn that finds something does not sleep: so the beds differ from sleep to sleep.
-        check(1, 3, &[Bed::Driver, Bed::Word, Bed::Word]);
-        check(2, 1, &[Bed::Driver, Bed::Word, Bed::Word]);
+        // A turn that finds something does not sleep: so the places differ from sleep to sleep.
+        check(1, 3, &[Place::Driver, Place::Word, Place::Word]);
+        check(2, 1, &[Place::Driver, Place::Word, Place::Word]);
     }
 
-    /// Another thread says something, and then rings. The loop looks after each turn.
-    fn check_ring(beds: &'static [Bed]) {
+    /// Another thread says something, and then wakes the loop. The loop looks after each turn.
+    fn check_wake(places: &'static [Place]) {
         explore(move || {
             let model = Arc::new((Model::new(), AtomicUsize::new(0)));
-            let ringer = {
+            let waker = {
                 let model = model.clone();
                 thread::spawn(move || {
                     let (model, said) = &*model;
                     (1..=2).for_each(|number| {
                         said.store(number, Ordering::Relaxed);
-                        model.ring();
+                        model.wake();
                     });
                 })
             };
             let (model, said) = &*model;
-            let mut beds = beds.iter().cycle();
+            let mut places = places.iter().cycle();
             while said.load(Ordering::Relaxed) < 2 {
-                model.turn(&mut Vec::new(), *beds.next().unwrap());
+                model.turn(&mut Vec::new(), *places.next().unwrap());
             }
-            ringer.join().unwrap();
+            waker.join().unwrap();
         });
     }
 
     #[test]
-    fn no_ring_is_slept_over() {
-        check_ring(&[Bed::Driver]);
+    fn no_wake_up_is_slept_over() {
+        check_wake(&[Place::Driver]);
     }
 
     #[test]
-    fn no_ring_is_dozed_over() {
-        check_ring(&[Bed::Word]);
+    fn no_wake_up_is_dozed_over() {
+        check_wake(&[Place::Word]);
     }
 
     #[test]
-    fn no_ring_is_lost_between_sleeping_and_dozing() {
-        check_ring(&[Bed::Driver, Bed::Word, Bed::Word]);
+    fn no_wake_up_is_lost_between_sleeping_and_dozing() {
+        check_wake(&[Place::Driver, Place::Word, Place::Word]);
     }
 
     #[test]
