@@ -51,8 +51,8 @@ impl Chunk {
 
     /// Whether its buffer is of a pool of this loop's.
     #[inline]
-    pub(super) fn is_of(&self, home: &Shared) -> bool {
-        self.share.is_of(home)
+    pub(super) fn is_of(&self, own: &Shared) -> bool {
+        self.share.is_of(own)
     }
 
     /// Forgets the first `count` bytes, or all if there are fewer.

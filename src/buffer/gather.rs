@@ -48,18 +48,20 @@ impl Gather {
 
     /// Whether it keeps buffers of other loops' than this.
     #[inline]
-    pub(crate) fn is_foreign(&self, home: &Shared) -> bool {
+    pub(crate) fn is_foreign(&self, own: &Shared) -> bool {
         match self {
-            Gather::One(payload) => payload.is_foreign(home),
-            Gather::Many(many) => many.payloads.iter().any(|payload| payload.is_foreign(home)),
+            Gather::One(payload) => payload.is_foreign(own),
+            Gather::Many(many) => many.payloads.iter().any(|payload| payload.is_foreign(own)),
         }
     }
 
     /// Copies what is in buffers of other loops' than this.
-    pub(crate) fn bring_home(&mut self, home: &Shared) {
+    pub(crate) fn give_back_foreign(&mut self, own: &Shared) {
         match self {
-            Gather::One(payload) => payload.bring_home(home),
-            Gather::Many(many) => many.payloads.iter_mut().for_each(|one| one.bring_home(home)),
+            Gather::One(payload) => payload.give_back_foreign(own),
+            Gather::Many(many) => {
+                many.payloads.iter_mut().for_each(|one| one.give_back_foreign(own))
+            }
         }
     }
 

@@ -188,10 +188,10 @@ impl Share {
 
     /// Whether its buffer is of a pool of this loop's.
     #[inline]
-    pub(super) fn is_of(&self, home: &Shared) -> bool {
+    pub(super) fn is_of(&self, own: &Shared) -> bool {
         // SAFETY: as above.
         let shared = unsafe { &(*self.lent().memory).shared };
-        std::ptr::eq(Arc::as_ptr(shared), home)
+        std::ptr::eq(Arc::as_ptr(shared), own)
     }
 
     /// Where its buffer begins.

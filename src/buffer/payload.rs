@@ -49,14 +49,14 @@ impl Payload {
 
     /// Whether it keeps a buffer of another loop's than this.
     #[inline]
-    pub(super) fn is_foreign(&self, home: &Shared) -> bool {
-        matches!(&self.0, Bytes::Piece(piece) if piece.is_foreign(home))
+    pub(super) fn is_foreign(&self, own: &Shared) -> bool {
+        matches!(&self.0, Bytes::Piece(piece) if piece.is_foreign(own))
     }
 
     /// Copies the bytes, if they are in a buffer of another loop's than this.
-    pub(crate) fn bring_home(&mut self, home: &Shared) {
+    pub(crate) fn give_back_foreign(&mut self, own: &Shared) {
         if let Bytes::Piece(piece) = &mut self.0 {
-            piece.bring_home(home);
+            piece.give_back_foreign(own);
         }
     }
 

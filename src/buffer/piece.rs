@@ -104,13 +104,13 @@ impl Piece {
 
     /// Whether it keeps a buffer of another loop's than this.
     #[inline]
-    pub(super) fn is_foreign(&self, home: &Shared) -> bool {
-        matches!(&self.0, Kind::Lent(chunk) if !chunk.is_of(home))
+    pub(super) fn is_foreign(&self, own: &Shared) -> bool {
+        matches!(&self.0, Kind::Lent(chunk) if !chunk.is_of(own))
     }
 
     /// Copies the bytes, if they are in a buffer of another loop's, which cannot have it given back.
-    pub(super) fn bring_home(&mut self, home: &Shared) {
-        if self.is_foreign(home) {
+    pub(super) fn give_back_foreign(&mut self, own: &Shared) {
+        if self.is_foreign(own) {
             self.copy_out();
         }
     }

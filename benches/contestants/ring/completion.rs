@@ -47,7 +47,7 @@ const CONNECTIONS: u32 = 8192;
 const ACCEPT: u64 = 1 << 32;
 const RECEIVE: u64 = 2 << 32;
 const SEND_AT_ONCE: u64 = 3 << 32;
-const SEND_PATIENTLY: u64 = 4 << 32;
+const SEND_AND_WAIT: u64 = 4 << 32;
 const CLOSE: u64 = 5 << 32;
 const KIND: u64 = !0 << 32;
 
@@ -77,7 +77,7 @@ impl Contestant for Completion {
             to_send: Vec::new(),
             sending: Vec::new(),
             unfinished: false,
-            starved: VecDeque::new(),
+            parked: VecDeque::new(),
         };
         server.accept()?;
         loop {
@@ -110,20 +110,20 @@ struct Server {
     /// One of them has more to send, or is to be closed then.
     unfinished: bool,
     /// Connections that found no buffer to receive into.
-    starved: VecDeque<u32>,
+    parked: VecDeque<u32>,
 }
 
 impl Server {
     fn turn(&mut self) -> io::Result<()> {
         self.send()?;
         self.buffers.publish();
-        if !self.starved.is_empty() {
+        if !self.parked.is_empty() {
             self.feed()?;
         }
         // The end of a silent send wakes nobody up, so whoever waits for one must not sleep.
         let may_go_on = !self.sending.is_empty() || self.buffers.room() > 0;
-        let hungry = !self.starved.is_empty() && may_go_on;
-        match std::mem::take(&mut self.unfinished) || hungry {
+        let can_unpark = !self.parked.is_empty() && may_go_on;
+        match std::mem::take(&mut self.unfinished) || can_unpark {
             true => self.ring.submit_and_poll()?,
             false => self.ring.submit_and_wait()?,
         }
@@ -161,7 +161,7 @@ impl Server {
                 if cqueue::more(flags) { Ok(()) } else { self.accept() }
             }
             RECEIVE => self.received(index, result, flags),
-            SEND_PATIENTLY => self.sent_patiently(index, result),
+            SEND_AND_WAIT => self.sent_after_wait(index, result),
             _ => Ok(()),
         }
     }
@@ -211,7 +211,7 @@ impl Server {
             }
             _ if result == -libc::ENOBUFS => {
                 self.connections[index as usize].receiving = true;
-                self.starved.push_back(index);
+                self.parked.push_back(index);
                 Ok(())
             }
             _ => self.close_if_done(index),
@@ -221,7 +221,7 @@ impl Server {
     /// Has those receive again, in order, who find room now.
     fn feed(&mut self) -> io::Result<()> {
         for _ in 0..self.buffers.room() {
-            let Some(index) = self.starved.pop_front() else { break };
+            let Some(index) = self.parked.pop_front() else { break };
             self.receive(index)?;
         }
         Ok(())
@@ -283,18 +283,18 @@ impl Server {
         let outgoing = &mut self.connections[index as usize].outgoing;
         match result {
             0.. if outgoing.sent_bytes(result as usize, &mut self.buffers) => self.go_on(index),
-            0.. => self.send_patiently(index),
-            _ if result == -libc::EAGAIN => self.send_patiently(index),
-            _ => self.sent_patiently(index, result),
+            0.. => self.send_and_wait(index),
+            _ if result == -libc::EAGAIN => self.send_and_wait(index),
+            _ => self.sent_after_wait(index, result),
         }
     }
 
-    fn send_patiently(&mut self, index: u32) -> io::Result<()> {
-        let send = self.connections[index as usize].outgoing.send_patiently(Fd(index as RawFd));
-        self.push(send, SEND_PATIENTLY, index)
+    fn send_and_wait(&mut self, index: u32) -> io::Result<()> {
+        let send = self.connections[index as usize].outgoing.send_and_wait(Fd(index as RawFd));
+        self.push(send, SEND_AND_WAIT, index)
     }
 
-    fn sent_patiently(&mut self, index: u32, result: i32) -> io::Result<()> {
+    fn sent_after_wait(&mut self, index: u32, result: i32) -> io::Result<()> {
         let outgoing = &mut self.connections[index as usize].outgoing;
         match result {
             0.. if outgoing.sent_bytes(result as usize, &mut self.buffers) => {}

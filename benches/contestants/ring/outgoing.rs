@@ -55,7 +55,7 @@ impl Outgoing {
     }
 
     /// Sends, however long it takes. As above.
-    pub(crate) fn send_patiently(&mut self, fd: Fd) -> Entry {
+    pub(crate) fn send_and_wait(&mut self, fd: Fd) -> Entry {
         self.send(fd, WHOLE)
     }
 

@@ -48,7 +48,7 @@ const EXHAUSTED_WAIT: u64 = 5_000_000;
 /// As many as cancellations of 20,000 polls need on a kernel that runs 20 per enter.
 const FLUSH_ENTERS: usize = 1024;
 /// Closing waits no longer than this for the kernel, as it does when completions were dropped.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Watches the loop's own eventfd with a multishot poll. The counter is never read: each write is
 /// a new wake-up all the same, and 2^64 of them are out of reach.
@@ -370,7 +370,7 @@ impl Driver for Uring {
         if self.wake.armed {
             self.ring.push_cancel(self.wake.token(), Token::IGNORED);
         }
-        let deadline = sys::monotonic_now() + CLOSE_PATIENCE.as_nanos() as u64;
+        let deadline = sys::monotonic_now() + CLOSE_TIMEOUT.as_nanos() as u64;
         loop {
             self.operations.arm(&mut self.ring);
             if self.has_let_go() || sys::monotonic_now() >= deadline {

@@ -27,7 +27,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// How long the peer of a stream that was dropped may receive nothing of what is left to be sent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Inner {
     core: Weak<Core>,
@@ -158,14 +158,14 @@ impl Inner {
 
     /// Nobody is there any more to give up on a peer that does not receive, so the kernel has to.
     #[cold]
-    pub(super) fn limit_patience(&self) {
+    pub(super) fn set_user_timeout(&self) {
         if self.fork.is_forked() {
             return;
         }
         let socket = socket2::SockRef::from(self);
         // What is no TCP socket has no such limit, and its peer is of this machine.
         if let Ok(None) = socket.tcp_user_timeout() {
-            let _ = socket.set_tcp_user_timeout(Some(PATIENCE));
+            let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
         }
     }
 
@@ -203,13 +203,13 @@ impl Inner {
             incoming.end(Err(Reason::Closed));
             incoming.abandon();
         }
-        let is_patient = {
+        let waits_for_room = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.end();
-            outgoing.is_patient()
+            outgoing.waits_for_room()
         };
-        if is_patient {
-            self.limit_patience();
+        if waits_for_room {
+            self.set_user_timeout();
         }
         self.tell_end_of_dropped();
         self.stop_receiving();

@@ -46,7 +46,8 @@ enum Sending {
     Due,
     /// What is sent does not wait.
     Quick,
-    Patient(OperationKey),
+    /// An operation sends, which waits for room.
+    Submitted(OperationKey),
 }
 
 /// The end of what is written.
@@ -146,8 +147,8 @@ impl Outgoing {
 
     /// What is written now waits for the peer to receive what was written before.
     #[inline]
-    pub(super) fn is_patient(&self) -> bool {
-        matches!(self.sending, Sending::Patient(_))
+    pub(super) fn waits_for_room(&self) -> bool {
+        matches!(self.sending, Sending::Submitted(_))
     }
 
     /// Copies what waits to be sent, so that its buffers can be used.
@@ -156,8 +157,8 @@ impl Outgoing {
     }
 
     /// The same, for buffers of other loops' than this.
-    pub(super) fn bring_home(&mut self, home: &Shared) {
-        iter::once(&mut self.next).chain(&mut self.rest).for_each(|one| one.bring_home(home));
+    pub(super) fn give_back_foreign(&mut self, own: &Shared) {
+        iter::once(&mut self.next).chain(&mut self.rest).for_each(|one| one.give_back_foreign(own));
     }
 
     /// Where what has been written ends.
@@ -232,7 +233,7 @@ impl Outgoing {
     }
 
     pub(super) fn started(&mut self, operation: OperationKey) {
-        self.sending = Sending::Patient(operation);
+        self.sending = Sending::Submitted(operation);
     }
 
     pub(super) fn started_quickly(&mut self) {
@@ -242,7 +243,7 @@ impl Outgoing {
     /// What is to be cancelled, if nothing more is to be sent: what does not wait is over soon.
     pub(super) fn sending(&self) -> Option<OperationKey> {
         match self.sending {
-            Sending::Patient(operation) => Some(operation),
+            Sending::Submitted(operation) => Some(operation),
             Sending::Idle | Sending::Due | Sending::Quick => None,
         }
     }

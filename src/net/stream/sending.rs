@@ -19,8 +19,8 @@ impl Inner {
         let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(payload.len())?;
-            if outgoing.is_patient() {
-                self.unburden(slice::from_mut(&mut payload));
+            if outgoing.waits_for_room() {
+                self.give_back_buffers(slice::from_mut(&mut payload));
             }
             outgoing.push(payload);
             (outgoing.written(), outgoing.becomes_due())
@@ -37,8 +37,8 @@ impl Inner {
         let (target, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
             outgoing.check(total)?;
-            if outgoing.is_patient() {
-                self.unburden(&mut pieces);
+            if outgoing.waits_for_room() {
+                self.give_back_buffers(&mut pieces);
             }
             pieces.into_iter().for_each(|piece| outgoing.push(piece));
             (outgoing.written(), outgoing.becomes_due())
@@ -51,12 +51,12 @@ impl Inner {
 
     /// What may have to wait for long is to keep no buffers from others.
     #[cold]
-    fn unburden(&self, pieces: &mut [Payload]) {
+    fn give_back_buffers(&self, pieces: &mut [Payload]) {
         let Ok(core) = self.core() else { return };
         if core.are_buffers_scarce() {
             pieces.iter_mut().for_each(Payload::give_back);
         } else {
-            pieces.iter_mut().for_each(|piece| piece.bring_home(&core.shared));
+            pieces.iter_mut().for_each(|piece| piece.give_back_foreign(&core.shared));
         }
     }
 
@@ -75,28 +75,23 @@ impl Inner {
             drop(data);
             return self.sent(sent, Ok(()));
         }
-        if let Err(error) = self.core().and_then(|core| self.send_patiently(data, sent, &core)) {
+        if let Err(error) = self.core().and_then(|core| self.submit_send(data, sent, &core)) {
             self.outgoing.borrow_mut().sent(sent, Err((&error).into()));
             self.tell_end();
         }
     }
 
     #[inline(never)]
-    fn send_patiently(
-        self: &Rc<Self>,
-        mut data: Gather,
-        sent: usize,
-        core: &Core,
-    ) -> io::Result<()> {
+    fn submit_send(self: &Rc<Self>, mut data: Gather, sent: usize, core: &Core) -> io::Result<()> {
         // The driver sees to this loop's own buffers.
-        data.bring_home(&core.shared);
-        self.outgoing.borrow_mut().bring_home(&core.shared);
+        data.give_back_foreign(&core.shared);
+        self.outgoing.borrow_mut().give_back_foreign(&core.shared);
         let stream = self.as_fd().as_raw_fd();
         let operation = Operation::Send { stream, kind: self.kind, data, sent };
         let operation = core.submit(operation, self.clone())?;
         self.outgoing.borrow_mut().started(operation);
         if self.is_abandoned() {
-            self.limit_patience();
+            self.set_user_timeout();
         }
         Ok(())
     }
@@ -187,7 +182,7 @@ impl Sender for Inner {
         let Some((data, length)) = due else { return };
         if self.kind == StreamKind::Socket && length <= core.longest_quick_send {
             self.send_quickly(data, length, core);
-        } else if let Err(error) = self.send_patiently(data, 0, core) {
+        } else if let Err(error) = self.submit_send(data, 0, core) {
             self.sending_failed(&error);
         }
     }
