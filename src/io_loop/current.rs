@@ -12,10 +12,11 @@ thread_local! {
     static CURRENT: RefCell<Weak<Core>> = const { RefCell::new(Weak::new()) };
     /// Put here and taken away again by a [`Scope`]. As nothing is dropped with the thread, nobody
     /// has to find out whether it was already, each time that a task is woken.
-    static RUNNING: Cell<Running> = const { Cell::new(None) };
+    static RUNNING: Cell<RunningCore> = const { Cell::new(None) };
 }
 
-type Running = Option<ManuallyDrop<Rc<Core>>>;
+/// The loop that runs.
+type RunningCore = Option<ManuallyDrop<Rc<Core>>>;
 
 pub(super) fn get() -> Option<Rc<Core>> {
     look_at_running(|running| running.cloned()).or_else(made_current)
@@ -79,7 +80,7 @@ fn replace(core: Weak<Core>) {
 /// Makes a loop current, whatever else is made current meanwhile, until it is dropped; then the one
 /// that was.
 pub(super) struct Scope {
-    running: Running,
+    running: RunningCore,
     current: Weak<Core>,
 }
 

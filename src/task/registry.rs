@@ -27,14 +27,14 @@ pub(crate) struct Tasks {
 
 /// What is known of a task whose future is not dropped.
 struct Place {
-    standing: Standing,
+    state: State,
     /// Of whoever awaits its handle, on this thread.
     joiner: Option<Waker>,
 }
 
 /// Whether a task needs to be woken, to be found among what the loop is to run. A new one does not,
 /// and many are over when they have been polled once: so they are spared the count of references.
-enum Standing {
+enum State {
     /// Its first poll is ahead, or going on.
     New,
     /// The same, and it is to be polled again at once.
@@ -48,15 +48,15 @@ enum Standing {
 
 impl Place {
     fn wake(&mut self) {
-        match &self.standing {
-            Standing::New | Standing::NewAndWoken => self.standing = Standing::NewAndWoken,
-            Standing::Polled(waker) => waker.wake_by_ref(),
-            Standing::Over => {}
+        match &self.state {
+            State::New | State::NewAndWoken => self.state = State::NewAndWoken,
+            State::Polled(waker) => waker.wake_by_ref(),
+            State::Over => {}
         }
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.standing, Standing::Over)
+        matches!(self.state, State::Over)
     }
 }
 
@@ -104,7 +104,7 @@ impl Tasks {
         let vacant = places.vacant_entry();
         let key = u32::try_from(vacant.key()).expect("fewer than 2^32 tasks");
         let made = self.allocate(shared, source, key, future, finish, abort_flag);
-        vacant.insert(Place { standing: Standing::New, joiner: None });
+        vacant.insert(Place { state: State::New, joiner: None });
         made
     }
 
@@ -214,9 +214,9 @@ impl Tasks {
         let place = places.get_mut(key)?;
         let joiner = place.joiner.take();
         // The borrow ends before the waker is dropped.
-        let _standing = match joiner {
-            Some(_) => std::mem::replace(&mut place.standing, Standing::Over),
-            None => places.remove(key).standing,
+        let _state = match joiner {
+            Some(_) => std::mem::replace(&mut place.state, State::Over),
+            None => places.remove(key).state,
         };
         drop(places);
         joiner
@@ -258,8 +258,8 @@ impl Entry {
     fn keep_waker(&mut self, waker: &Waker) {
         self.is_new = false;
         if let Some(place) = self.tasks.places.borrow_mut().get_mut(self.key as usize) {
-            let polled = Standing::Polled(waker.clone());
-            if let Standing::NewAndWoken = std::mem::replace(&mut place.standing, polled) {
+            let polled = State::Polled(waker.clone());
+            if let State::NewAndWoken = std::mem::replace(&mut place.state, polled) {
                 waker.wake_by_ref();
             }
         }

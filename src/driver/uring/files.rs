@@ -28,7 +28,7 @@ const NEEDED: Features =
     Features::REGISTERED_FILES.union(Features::CQE_SKIP).union(Features::SILENT_SEND);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum State {
     /// Has carried so many sends.
     Outside(u8),
     /// The kernel is to put it into the table, and may have done so.
@@ -40,7 +40,7 @@ enum Standing {
 
 pub(super) struct Files {
     /// Of each descriptor.
-    standings: Vec<Standing>,
+    states: Vec<State>,
     /// Those that are asked for. The kernel reads them here, so they stay where they are.
     asked: Vec<RawFd>,
     /// Names those that are asked for now.
@@ -54,7 +54,7 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(features: Features) -> Files {
         Files {
-            standings: Vec::new(),
+            states: Vec::new(),
             asked: Vec::with_capacity(MOST_ASKED),
             stamp: Stamp::first(Kind::File),
             registered: false,
@@ -70,9 +70,9 @@ impl Files {
     /// Whether a send on `fd` may name its place instead. Counts it.
     #[inline]
     pub(super) fn holds(&mut self, fd: RawFd, ring: &mut Ring) -> bool {
-        match self.standings.get_mut(fd as usize) {
-            Some(Standing::Inside) => return true,
-            Some(Standing::Outside(sends)) if *sends < SENDS_BEFORE => *sends += 1,
+        match self.states.get_mut(fd as usize) {
+            Some(State::Inside) => return true,
+            Some(State::Outside(sends)) if *sends < SENDS_BEFORE => *sends += 1,
             _ => self.consider(fd, ring),
         }
         false
@@ -80,12 +80,12 @@ impl Files {
 
     #[cold]
     fn consider(&mut self, fd: RawFd, ring: &mut Ring) {
-        match self.standings.get(fd as usize) {
+        match self.states.get(fd as usize) {
             None if (fd as usize) < self.limit => {
-                self.standings.resize(fd as usize + 1, Standing::Outside(0));
-                self.standings[fd as usize] = Standing::Outside(1);
+                self.states.resize(fd as usize + 1, State::Outside(0));
+                self.states[fd as usize] = State::Outside(1);
             }
-            Some(Standing::Outside(_)) => self.ask(fd, ring),
+            Some(State::Outside(_)) => self.ask(fd, ring),
             _ => {}
         }
     }
@@ -99,7 +99,7 @@ impl Files {
         }
         let token = Token::new(self.stamp, self.asked.len() as u32);
         self.asked.push(fd);
-        self.standings[fd as usize] = Standing::Asked;
+        self.states[fd as usize] = State::Asked;
         let request = update(fd, &self.asked[self.asked.len() - 1]);
         // SAFETY: the request reads one descriptor from `asked`, which has room for as many as are
         // ever in it, so it is not moved. The kernel reads it when it takes the request in, and the
@@ -115,7 +115,7 @@ impl Files {
             self.limit = limit;
         } else {
             self.limit = 0;
-            self.standings.clear();
+            self.states.clear();
         }
     }
 
@@ -126,8 +126,8 @@ impl Files {
             return false;
         }
         let asked = self.asked.get(completion.token.slot() as usize);
-        if let Some(standing) = asked.and_then(|&fd| self.standings.get_mut(fd as usize)) {
-            *standing = Standing::Refused;
+        if let Some(state) = asked.and_then(|&fd| self.states.get_mut(fd as usize)) {
+            *state = State::Refused;
         }
         asked.is_some()
     }
@@ -145,8 +145,8 @@ impl Files {
     fn complete_all_asked(&mut self) {
         for fd in self.asked.drain(..) {
             // `NOTHING` has none.
-            if let Some(standing @ Standing::Asked) = self.standings.get_mut(fd as usize) {
-                *standing = Standing::Inside;
+            if let Some(state @ State::Asked) = self.states.get_mut(fd as usize) {
+                *state = State::Inside;
             }
         }
         self.stamp = self.stamp.next();
@@ -172,13 +172,13 @@ impl Files {
 
     /// Has the next file of that number start anew. True if the table may have the present one.
     fn forget(&mut self, fd: RawFd) -> bool {
-        let Some(standing) = self.standings.get_mut(fd as usize) else { return false };
-        let before = std::mem::replace(standing, Standing::Outside(0));
-        if before == Standing::Asked {
+        let Some(state) = self.states.get_mut(fd as usize) else { return false };
+        let before = std::mem::replace(state, State::Outside(0));
+        if before == State::Asked {
             // If the kernel has not read it yet, it may be another file's when it does.
             self.asked.iter_mut().filter(|asked| **asked == fd).for_each(|asked| *asked = NOTHING);
         }
-        matches!(before, Standing::Asked | Standing::Inside)
+        matches!(before, State::Asked | State::Inside)
     }
 
     /// Has the table let go of everything, now.
@@ -188,7 +188,7 @@ impl Files {
             let _ = ring.unregister_files();
             self.registered = false;
             self.limit = 0;
-            self.standings.clear();
+            self.states.clear();
         }
     }
 }

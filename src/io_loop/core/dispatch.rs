@@ -24,12 +24,12 @@ impl Core {
     #[inline(never)]
     fn dispatch_ready(&self) {
         let ready = std::mem::take(&mut self.batch.borrow_mut().ready);
-        let mut batch = Batch { core: self, ready, next: 0 };
+        let mut dispatch = Dispatch { core: self, ready, next: 0 };
         self.release_condemned();
         self.deliver();
-        while batch.next < batch.ready.len() && !self.fork.is_forked() {
+        while dispatch.next < dispatch.ready.len() && !self.fork.is_forked() {
             // One landing pad for all handlers, because one for each would be felt.
-            self.watch.run_many(&mut batch, Batch::call_handlers, Batch::panicked);
+            self.watch.run_many(&mut dispatch, Dispatch::call_handlers, Dispatch::panicked);
         }
     }
 
@@ -95,16 +95,16 @@ impl Core {
 }
 
 /// A batch being dispatched. What a panic leaves of it goes back to the driver.
-struct Batch<'a> {
+struct Dispatch<'a> {
     core: &'a Core,
     ready: Vec<Readiness>,
     next: usize,
 }
 
-impl Batch<'_> {
+impl Dispatch<'_> {
     /// Calls what is left, until one panics.
     fn call_handlers(&mut self) {
-        let Batch { core, ready, next } = self;
+        let Dispatch { core, ready, next } = self;
         let core = *core;
         let fork = core.fork;
         for &Readiness { fd, registration, events } in &ready[*next..] {
@@ -131,7 +131,7 @@ impl Batch<'_> {
     }
 }
 
-impl Drop for Batch<'_> {
+impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
         if self.next < self.ready.len()
             && let Ok(mut driver) = self.core.driver()

@@ -23,7 +23,7 @@ const NEEDED: Features = Features::CQE_SKIP.union(Features::SILENT_SEND);
 
 pub(in crate::driver::uring) struct QuickSends {
     /// The row, and behind it places for more.
-    places: Vec<Sending>,
+    places: Vec<Place>,
     /// How many stand in the row.
     count: usize,
     /// Names those that stand in the row now.
@@ -37,7 +37,7 @@ pub(in crate::driver::uring) struct QuickSends {
 
 /// A place in the row. It is filled where it is, as these are too large to be moved for nothing.
 #[derive(Default)]
-struct Sending {
+struct Place {
     /// There is one if somebody stands here.
     owner: Option<Rc<dyn Owner>>,
     data: Gather,
@@ -84,7 +84,7 @@ impl QuickSends {
         // There are fewer than descriptors.
         let token = Token::new(self.stamp, self.count as u32);
         if self.count == self.places.len() {
-            self.places.push(Sending::default());
+            self.places.push(Place::default());
         }
         let place = &mut self.places[self.count];
         self.count += 1;
@@ -104,18 +104,18 @@ impl QuickSends {
         if completion.token.stamp() != self.stamp {
             return false;
         }
-        let sending = self.row().get_mut(completion.token.slot() as usize);
-        let known = sending.map(|sending| sending.result = Some(completion.result));
+        let place = self.row().get_mut(completion.token.slot() as usize);
+        let known = place.map(|place| place.result = Some(completion.result));
         known.is_some()
     }
 
-    fn row(&mut self) -> &mut [Sending] {
+    fn row(&mut self) -> &mut [Place] {
         &mut self.places[..self.count]
     }
 
     /// All of them are over.
     pub(super) fn complete_all(&mut self, notices: &mut Notices) {
-        self.row().iter_mut().for_each(|sending| sending.complete(notices));
+        self.row().iter_mut().for_each(|place| place.complete(notices));
         self.count = 0;
         self.stamp = self.stamp.next();
         self.awaited = false;
@@ -126,27 +126,27 @@ impl QuickSends {
     /// everything or nothing.
     #[cold]
     pub(super) fn complete_all_after_loss(&mut self, notices: &mut Notices) {
-        for sending in self.row() {
-            sending.result.get_or_insert(-LOST_COMPLETION);
+        for place in self.row() {
+            place.result.get_or_insert(-LOST_COMPLETION);
         }
         self.complete_all(notices);
     }
 
     /// Keeps for ever what the kernel may still read, and tells the owners that it is over.
     pub(super) fn leak(&mut self, notices: &mut Notices) {
-        for sending in self.row() {
-            if sending.result.is_none() {
+        for place in self.row() {
+            if place.result.is_none() {
                 // The owner is told that nothing was sent.
-                std::mem::forget(std::mem::take(&mut sending.data));
-                sending.result = Some(-libc::ECANCELED);
+                std::mem::forget(std::mem::take(&mut place.data));
+                place.result = Some(-libc::ECANCELED);
             }
-            sending.over(notices);
+            place.over(notices);
         }
         self.count = 0;
     }
 }
 
-impl Sending {
+impl Place {
     /// Leaves the place, and has the owner told if there is anything to tell.
     #[inline]
     fn complete(&mut self, notices: &mut Notices) {
@@ -164,7 +164,7 @@ impl Sending {
 
     #[cold]
     fn over(&mut self, notices: &mut Notices) {
-        let Sending { owner, data, length, result } = std::mem::take(self);
+        let Place { owner, data, length, result } = std::mem::take(self);
         let outcome = match result {
             None => Outcome::Sent { data, sent: length as usize, result: Ok(()) },
             Some(result) => sent_in_part(data, result),
