@@ -1,10 +1,10 @@
 //! [`IoStream`]: bytes both ways, over TCP, Unix sockets and pipes.
 //!
-//! `inner` ties together the receiving side (`incoming`, on its `queue`, which `receiving` has
-//! filled) and the sending side (`outgoing`, which `sending` has sent). `reading`, `writing` and
-//! `halves` are what users call, and `futures_io` for other crates; `read`, `write` and `closing`
-//! have the futures that they wait for. `waiters` says who waits for what, `resets` tells a reset
-//! from an end.
+//! `read`, `write`, `closing` and `halves` are what users call, each with its futures, and
+//! `futures_io` is for other crates. `inner` ties together the two sides: `incoming` is what was
+//! received and not read, in its `queue`, which `receiving` has the kernel fill; `outgoing` is what was
+//! written and not sent, which `sending` has the kernel send. `waiters` says who waits for what,
+//! `resets` tells a reset from an end.
 
 mod closing;
 mod error;
@@ -16,13 +16,11 @@ mod inner;
 mod outgoing;
 mod queue;
 mod read;
-mod reading;
 mod receiving;
 mod resets;
 mod sending;
 mod waiters;
 mod write;
-mod writing;
 
 pub use closing::Closed;
 pub use error::StreamError;

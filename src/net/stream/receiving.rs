@@ -1,4 +1,4 @@
-//! Having the kernel receive, and waiting for what it has received.
+//! Having the kernel receive into `incoming`, and waiting for what it has received.
 
 use super::error::StreamError;
 use super::incoming::Incoming;

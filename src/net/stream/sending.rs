@@ -1,4 +1,4 @@
-//! Having the kernel send what was written.
+//! Having the kernel send what is in `outgoing`, and waiting until it has taken that.
 
 use super::error::Reason;
 use super::inner::Inner;
