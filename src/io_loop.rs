@@ -360,10 +360,6 @@ impl IoLoop {
         WeakLoop(Rc::downgrade(&self.core))
     }
 
-    pub(crate) fn check_usable(&self) -> Result<(), LoopError> {
-        self.core.driver().map(drop)
-    }
-
     pub(crate) fn clock_id(&self) -> ClockId {
         if self.core.clock.is_virtual() { ClockId::Virtual(self.core.id) } else { ClockId::Real }
     }

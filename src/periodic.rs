@@ -196,7 +196,7 @@ impl PeriodicCallback {
             return Ok(());
         }
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
-        io_loop.check_usable()?;
+        io_loop.core().check_usable()?;
         self.series.starts.set(self.series.starts.get() + 1);
         self.series.schedule(&io_loop, io_loop.now());
         Ok(())
@@ -217,7 +217,7 @@ impl PeriodicCallback {
     pub fn is_running(&self) -> bool {
         let chain = self.series.chain.borrow();
         let io_loop = chain.as_ref().and_then(|chain| chain.io_loop.upgrade());
-        io_loop.is_some_and(|io_loop| io_loop.check_usable().is_ok())
+        io_loop.is_some_and(|io_loop| io_loop.core().is_usable())
     }
 }
 

@@ -171,6 +171,15 @@ impl Core {
         self.closed.get()
     }
 
+    /// # Errors
+    ///
+    /// On a loop that is closed, or another process's.
+    #[inline]
+    pub(crate) fn check_usable(&self) -> Result<(), LoopError> {
+        self.check_fork()?;
+        if self.is_closed() { Err(LoopError::Closed) } else { Ok(()) }
+    }
+
     #[inline]
     pub(crate) fn is_usable(&self) -> bool {
         !self.fork.is_forked() && !self.is_closed()
@@ -198,7 +207,7 @@ impl Core {
     }
 
     pub(super) fn begin(self: &Rc<Self>) -> Result<Running<'_>, LoopError> {
-        drop(self.driver()?);
+        self.check_usable()?;
         if self.running.replace(true) {
             return Err(LoopError::AlreadyRunning);
         }

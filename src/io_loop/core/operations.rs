@@ -58,10 +58,7 @@ impl Core {
     /// Has `sender` called before the loop waits, or stops.
     #[inline]
     pub(crate) fn send_later(&self, sender: Rc<dyn Sender>) -> Result<(), LoopError> {
-        self.check_fork()?;
-        if self.is_closed() {
-            return Err(LoopError::Closed);
-        }
+        self.check_usable()?;
         self.outbox.borrow_mut().push_back(sender);
         Ok(())
     }

@@ -38,7 +38,7 @@ impl Core {
     ) -> Result<SleepKey, LoopError> {
         // User code, which may close the loop.
         let waker = waker.clone();
-        drop(self.driver()?);
+        self.check_usable()?;
         let deadline = until.map_or(END_OF_TIME, |until| self.clock.nanos(Deadline::At(until)));
         let sleeper = self.sleepers.borrow_mut().insert(waker);
         let timeout = self.timeouts.borrow_mut().insert(deadline, sleeper.callback());
@@ -55,7 +55,7 @@ impl Core {
         sleep: SleepKey,
         context: &Context<'_>,
     ) -> Result<Poll<()>, LoopError> {
-        drop(self.driver()?);
+        self.check_usable()?;
         let waker = context.waker();
         let is_known =
             self.sleepers.borrow().waker(sleep.sleeper).map(|known| known.will_wake(waker));
@@ -73,7 +73,7 @@ impl Core {
         let waker = waker.clone();
         let replaced = self.sleepers.borrow_mut().replace(sleep.sleeper, waker);
         drop(replaced);
-        drop(self.driver()?);
+        self.check_usable()?;
         let is_over = self.sleepers.borrow().waker(sleep.sleeper).is_none();
         Ok(if is_over { Poll::Ready(()) } else { Poll::Pending })
     }

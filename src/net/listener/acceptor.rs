@@ -57,7 +57,7 @@ impl Acceptor {
     /// Takes a socket that listens, for the current loop.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Rc<Acceptor>> {
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
-        io_loop.check_usable()?;
+        io_loop.core().check_usable()?;
         socket2::SockRef::from(&socket).set_nonblocking(true)?;
         let core = io_loop.core();
         let acceptor = Rc::new(Acceptor {
