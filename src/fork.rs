@@ -4,7 +4,9 @@
 //! zeroed, however the child was made (`fork`, `vfork` apart, a bare `clone`). The page holds a
 //! number that is never zero in the process that wrote it.
 
+use crate::sys::{self, Mapping};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -49,25 +51,13 @@ impl ForkGuard {
 }
 
 fn map_page() -> io::Result<&'static AtomicU32> {
-    // SAFETY: a new private anonymous mapping overlaps nothing.
-    let address = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            size_of::<AtomicU32>(),
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if address == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
+    let length = size_of::<AtomicU32>();
+    let page = ManuallyDrop::new(Mapping::new(length)?);
+    let address = page.address();
     // Miri does not know of it, and nobody forks there.
     if !cfg!(miri) {
-        let length = size_of::<AtomicU32>();
         // SAFETY: the range is the mapping made above.
-        crate::sys::check(unsafe { libc::madvise(address, length, libc::MADV_WIPEONFORK) })?;
+        sys::check(unsafe { libc::madvise(address.cast(), length, libc::MADV_WIPEONFORK) })?;
     }
     // SAFETY: the mapping is page-aligned, zeroed, at least as large as the atomic, and never
     // unmapped; all access goes through the atomic.
