@@ -2,6 +2,7 @@
 
 mod meddling;
 mod stress_support;
+mod support;
 
 use futures::FutureExt;
 use futures::future::join;
@@ -23,7 +24,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use stress_support::{alone, assert_open_fds, open_fds, turn};
+use stress_support::{alone, assert_open_fds, open_fds};
+use support::turn;
 
 const SHORT: Duration = Duration::from_millis(2);
 

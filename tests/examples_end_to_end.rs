@@ -1,6 +1,7 @@
 //! The examples as their users run them: processes of their own, driven through sockets.
 
 mod stress_support;
+mod support;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +11,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
-use stress_support::{raise_fd_limit, watchdog};
+use stress_support::raise_fd_limit;
+use support::watchdog;
 
 const CLIENTS: usize = 500;
 

@@ -1,6 +1,7 @@
 //! As many descriptors as a process may have, and what happens when there are no more.
 
 mod stress_support;
+mod support;
 
 use ringloop::{Events, IoLoop, Trigger};
 use std::cell::RefCell;
@@ -11,9 +12,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 use stress_support::{
-    Count, alone, assert_open_fds, eventfd, open_fds, pair, raise_fd_limit, signal, small_loop,
-    take_count, turn, turn_at_most, turn_until,
+    alone, assert_open_fds, eventfd, open_fds, raise_fd_limit, signal, small_loop, take_count,
+    turn_at_most,
 };
+use support::{Count, pair, turn, turn_until};
 
 /// Takes every descriptor that is left but `spare`.
 fn exhaust(spare: usize) -> Vec<File> {

@@ -1,6 +1,7 @@
 //! A forked child and its parent's loop: the child is refused, the parent is left alone.
 
 mod stress_support;
+mod support;
 
 use ringloop::{Events, IoLoop, LoopError, LoopHandle, PeriodicCallback, Trigger, time};
 use std::cell::{Cell, RefCell};
@@ -14,9 +15,8 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
-use stress_support::{
-    Count, alone, pair, small_loop, thread_id, turn, turn_until, wait_until_asleep,
-};
+use stress_support::{alone, small_loop};
+use support::{Count, pair, thread_id, turn, turn_until, wait_until_asleep};
 
 /// A forked child, which runs a closure.
 #[must_use]

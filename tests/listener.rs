@@ -3,6 +3,7 @@
 mod listener_support;
 mod meddling;
 mod stress_support;
+mod support;
 mod waker_support;
 
 use futures::StreamExt;
@@ -20,7 +21,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use stress_support::{Count, alone, turn, turn_until};
+use stress_support::alone;
+use support::{Count, turn, turn_until};
 use waker_support::panics_when_woken;
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod listener_support;
 mod stress_support;
+mod support;
 mod waker_support;
 
 use futures::future::FutureExt;
@@ -14,7 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use stress_support::{open_fds, turn, turn_until};
+use stress_support::open_fds;
+use support::{turn, turn_until};
 use waker_support::Alarm;
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod listener_support;
 mod stress_support;
+mod support;
 mod waker_support;
 
 use futures::future::FutureExt;
@@ -14,7 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Context;
-use stress_support::{Count, alone, assert_open_fds, open_fds, turn, turn_at_most};
+use stress_support::{alone, assert_open_fds, open_fds, turn_at_most};
+use support::{Count, turn};
 use waker_support::{Alarm, panics_when_woken};
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod listener_support;
 mod stress_support;
+mod support;
 
 use futures::future::FutureExt;
 use futures::poll;
@@ -9,7 +10,8 @@ use listener_support::{SHORT, assert_same, both_ways, connect, connect_many, lis
 use ringloop::net::TcpListener;
 use ringloop::{IoLoop, time};
 use std::net::TcpStream;
-use stress_support::{Count, assert_open_fds, open_fds, turn};
+use stress_support::{assert_open_fds, open_fds};
+use support::{Count, turn};
 
 #[test]
 fn nothing_is_accepted_before_somebody_asks() {

@@ -2,6 +2,7 @@
 
 mod listener_support;
 mod stress_support;
+mod support;
 
 use listener_support::{
     SHORT, assert_same, blank_socket, both_ways, connect_many, is_closed, listen, rebind, run,
@@ -11,7 +12,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use stress_support::turn;
+use support::turn;
 
 /// The process's limit of descriptors, lowered to what is open and a few more; restored at the end.
 struct LowLimit(libc::rlimit);

@@ -1,6 +1,7 @@
 //! Storms of connections that overflow the completion queue.
 
 mod stress_support;
+mod support;
 
 use ringloop::net::TcpServer;
 use ringloop::{IoLoop, KernelFeatures};
@@ -8,9 +9,8 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
-use stress_support::{
-    alone, assert_open_fds, open_fds, raise_fd_limit, sized_loop, turn, turn_until,
-};
+use stress_support::{alone, assert_open_fds, open_fds, raise_fd_limit, sized_loop};
+use support::{turn, turn_until};
 
 const CLIENTS: usize = 400;
 

@@ -4,6 +4,7 @@
 
 mod counting;
 mod stress_support;
+mod support;
 
 use counting::{allocations, growth};
 use ringloop::{Events, IoLoop, Timeout, Trigger, time};
@@ -17,8 +18,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use stress_support::{
-    Count, alone, eventfd, pair, raise_fd_limit, signal, small_loop, take_count, turn, turn_at_most,
+    alone, eventfd, raise_fd_limit, signal, small_loop, take_count, turn_at_most,
 };
+use support::{Count, pair, turn};
 
 #[test]
 fn the_allocator_counts() {

@@ -2,6 +2,7 @@
 //! with which mask; the order of callbacks and timeouts is that in which they were added.
 
 mod stress_support;
+mod support;
 
 use ringloop::{Events, IoLoop, KernelFeatures, Panics, Timeout};
 use std::cell::RefCell;
@@ -10,7 +11,8 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
-use stress_support::{alone, eventfd, pair, sized_loop, small_loop, turn};
+use stress_support::{alone, eventfd, sized_loop, small_loop};
+use support::{pair, turn};
 
 const FILES: usize = 24;
 const TURNS: usize = 1500;

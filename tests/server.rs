@@ -2,6 +2,7 @@
 
 mod meddling;
 mod stress_support;
+mod support;
 mod waker_support;
 
 use futures::future::pending;
@@ -19,7 +20,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::time::Duration;
-use stress_support::{Count, alone, assert_open_fds, open_fds, turn, turn_until};
+use stress_support::{alone, assert_open_fds, open_fds};
+use support::{Count, turn, turn_until};
 use waker_support::{Alarm, panics_when_woken};
 
 const SHORT: Duration = Duration::from_millis(2);

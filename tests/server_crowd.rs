@@ -2,6 +2,7 @@
 
 mod counting;
 mod stress_support;
+mod support;
 
 use counting::live_bytes;
 use ringloop::net::{StreamError, TcpListener, TcpServer};
@@ -13,7 +14,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
-use stress_support::{alone, assert_open_fds, open_fds, raise_fd_limit, turn};
+use stress_support::{alone, assert_open_fds, open_fds, raise_fd_limit};
+use support::turn;
 
 const CROWD: usize = 10_000;
 /// Fewer are no crowd.
@@ -64,7 +66,7 @@ impl Drop for Clients {
 
 /// All that the client's process does.
 fn be_the_crowd(told: &str) {
-    stress_support::watchdog();
+    support::watchdog();
     raise_fd_limit();
     let mut told = told.split(' ');
     let mut next = || told.next().unwrap();

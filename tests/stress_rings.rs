@@ -1,6 +1,7 @@
 //! Rings far too small for what they carry: nothing is lost, whatever queue is full.
 
 mod stress_support;
+mod support;
 
 use ringloop::{Events, IoLoop, Trigger};
 use std::cell::RefCell;
@@ -10,9 +11,9 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use stress_support::{
-    Count, best_of, eventfd, pair, raise_fd_limit, signal, take_count, thread_id, tiny_loop, turn,
-    turn_at_most,
+    best_of, eventfd, raise_fd_limit, signal, take_count, tiny_loop, turn_at_most,
 };
+use support::{Count, pair, thread_id, turn};
 
 const FDS: usize = 1000;
 const ROUNDS: usize = 8;

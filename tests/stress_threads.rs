@@ -1,6 +1,7 @@
 //! Many threads and one loop, or several: nothing posted is lost, nobody is slept over.
 
 mod stress_support;
+mod support;
 
 use ringloop::{IoLoop, LoopHandle};
 use std::cell::{Cell, RefCell};
@@ -9,7 +10,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
-use stress_support::{small_loop, thread_id, turn, wait_until_asleep};
+use stress_support::small_loop;
+use support::{thread_id, turn, wait_until_asleep};
 
 const THREADS: usize = 8;
 

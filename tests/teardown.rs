@@ -1,6 +1,7 @@
 //! The end of a loop, at any moment and with anything armed: nothing is left behind.
 
 mod stress_support;
+mod support;
 
 use ringloop::{Events, IoLoop, Panics, PeriodicCallback, Trigger};
 use std::cell::{Cell, RefCell};
@@ -12,9 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 use stress_support::{
-    Count, alone, assert_open_fds, eventfd, open_fds, pair, signal, sized_loop, small_loop,
-    tiny_loop, turn,
+    alone, assert_open_fds, eventfd, open_fds, signal, sized_loop, small_loop, tiny_loop,
 };
+use support::{Count, pair, turn};
 
 const TRIGGERS: [Trigger; 2] = [Trigger::Level, Trigger::Edge];
 

@@ -3,31 +3,12 @@
 // Every test file is a crate of its own, and uses its share of this.
 #![allow(dead_code)]
 
+use crate::support::{turn, watchdog};
 use ringloop::{IoLoop, Panics};
-use std::cell::Cell;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, Once};
-use std::thread;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-
-/// How long a test process may take before it counts as hung.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Ends the process, with a message, if it hangs.
-pub(crate) fn watchdog() {
-    static START: Once = Once::new();
-    START.call_once(|| {
-        thread::spawn(|| {
-            thread::sleep(PATIENCE);
-            // Not `eprintln`, which the test harness captures and an abort loses.
-            let _ = writeln!(io::stderr(), "tests hung for {PATIENCE:?}: aborting");
-            std::process::abort();
-        });
-    });
-}
 
 /// Keeps the other tests of the file from running at the same time.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
@@ -55,21 +36,7 @@ pub(crate) fn sized_loop(entries: u32, cq_entries: u32) -> IoLoop {
     builder.panics(Panics::Propagate).build().unwrap()
 }
 
-/// One turn that does not wait.
-#[track_caller]
-pub(crate) fn turn(io_loop: &IoLoop) {
-    io_loop.turn(Some(Duration::ZERO)).unwrap();
-}
-
-/// Turns, sleeping while there is nothing to do, until `done`.
-#[track_caller]
-pub(crate) fn turn_until(io_loop: &IoLoop, done: impl Fn() -> bool) {
-    while !done() {
-        io_loop.turn(Some(Duration::from_millis(20))).unwrap();
-    }
-}
-
-/// As [`turn_until`], but each turn only polls, and the loop has no more than `turns` of them.
+/// Turns until `done`, without waiting, and no more often than `turns`.
 #[track_caller]
 pub(crate) fn turn_at_most(io_loop: &IoLoop, turns: usize, done: impl Fn() -> bool) {
     for _ in 0..turns {
@@ -79,37 +46,6 @@ pub(crate) fn turn_at_most(io_loop: &IoLoop, turns: usize, done: impl Fn() -> bo
         turn(io_loop);
     }
     assert!(done(), "not done after {turns} turns: {:?}", io_loop.metrics());
-}
-
-/// Counts on one thread.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Count(Rc<Cell<usize>>);
-
-impl Count {
-    pub(crate) fn hit(&self) {
-        self.add(1);
-    }
-
-    pub(crate) fn add(&self, number: usize) {
-        self.0.set(self.0.get() + number);
-    }
-
-    pub(crate) fn get(&self) -> usize {
-        self.0.get()
-    }
-
-    /// Starts again at zero.
-    pub(crate) fn take(&self) -> usize {
-        self.0.take()
-    }
-}
-
-/// Two connected sockets, non-blocking.
-pub(crate) fn pair() -> (UnixStream, UnixStream) {
-    let (stream, peer) = UnixStream::pair().unwrap();
-    stream.set_nonblocking(true).unwrap();
-    peer.set_nonblocking(true).unwrap();
-    (stream, peer)
 }
 
 /// A non-blocking eventfd.
@@ -177,23 +113,4 @@ pub(crate) fn best_of(runs: usize, mut body: impl FnMut()) -> Duration {
         began.elapsed()
     };
     (0..runs).map(|_| time()).min().unwrap()
-}
-
-/// This thread, for [`wait_until_asleep`].
-pub(crate) fn thread_id() -> libc::pid_t {
-    // SAFETY: passes nothing.
-    unsafe { libc::gettid() }
-}
-
-/// Returns once a thread of this process sleeps in a system call.
-pub(crate) fn wait_until_asleep(thread: libc::pid_t) {
-    let path = format!("/proc/self/task/{thread}/stat");
-    loop {
-        let stat = std::fs::read_to_string(&path).unwrap();
-        // The state follows the name, which is in brackets and may hold anything.
-        if stat[stat.rfind(')').unwrap()..].starts_with(") S") {
-            return;
-        }
-        thread::yield_now();
-    }
 }

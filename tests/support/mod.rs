@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long a test process may take before it counts as hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST_RUN: Duration = Duration::from_secs(120);
 
 /// The threads that run tests.
 static RUNNING: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -27,10 +27,10 @@ pub(crate) fn watchdog() {
     static START: Once = Once::new();
     START.call_once(|| {
         thread::spawn(|| {
-            thread::sleep(PATIENCE);
+            thread::sleep(LONGEST_RUN);
             let running = RUNNING.lock().map(|names| names.join(", "));
             // Not `eprintln`, which the test harness captures and an abort loses.
-            let _ = writeln!(io::stderr(), "hung for {PATIENCE:?}; unfinished: {running:?}");
+            let _ = writeln!(io::stderr(), "hung for {LONGEST_RUN:?}; unfinished: {running:?}");
             std::process::abort();
         });
     });
@@ -115,7 +115,7 @@ impl Trace {
     }
 }
 
-/// Counts calls.
+/// Counts calls, and other things.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Count(Rc<Cell<usize>>);
 
@@ -125,11 +125,20 @@ impl Count {
     }
 
     pub(crate) fn hit(&self) {
-        self.0.set(self.0.get() + 1);
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, number: usize) {
+        self.0.set(self.0.get() + number);
     }
 
     pub(crate) fn get(&self) -> usize {
         self.0.get()
+    }
+
+    /// Starts again at zero.
+    pub(crate) fn take(&self) -> usize {
+        self.0.take()
     }
 
     /// A callback that counts.
@@ -265,7 +274,7 @@ pub(crate) fn in_child(body: impl FnOnce() -> Result<(), String>) -> Result<(), 
         -1 => panic!("{}", io::Error::last_os_error()),
         0 => {
             // SAFETY: passes no memory.
-            unsafe { libc::alarm(PATIENCE.as_secs() as u32 / 2) };
+            unsafe { libc::alarm(LONGEST_RUN.as_secs() as u32 / 2) };
             let body = std::panic::AssertUnwindSafe(body);
             let result = std::panic::catch_unwind(body);
             let result = result.unwrap_or_else(|_| Err("panicked".to_owned()));
