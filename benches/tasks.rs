@@ -11,11 +11,14 @@ mod tasks;
 
 use harness::micro::{self, Probe, Series};
 use harness::peers;
-use std::cell::RefCell;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use tasks::runner::{self, Runner};
 use tasks::{Entry, Workload};
+
+/// Name, description and program.
+type Contestant<'a> = (&'static str, &'static str, &'a Path);
 
 const RUNTIMES: &[Entry] = &[Entry::of::<ringloop::Ringloop>()];
 
@@ -37,15 +40,13 @@ fn compare() -> io::Result<()> {
     let with_peers = std::env::args().any(|argument| argument == "--peers");
     let peers = if with_peers { peers::build("tasks")? } else { Vec::new() };
     let program = std::env::current_exe()?;
-    let own = RUNTIMES.iter().map(|entry| (entry.name, entry.about, &program));
-    let everybody = own.chain(peers.iter().map(|peer| (peer.name, peer.about, &peer.program)));
+    let own = RUNTIMES.iter().map(|entry| (entry.name, entry.about, program.as_path()));
+    let everybody =
+        own.chain(peers.iter().map(|peer| (peer.name, peer.about, peer.program.as_path())));
     let everybody: Vec<_> = everybody.collect();
-    let runners: io::Result<Vec<_>> =
-        everybody.iter().map(|(name, _, program)| Runner::start(name, program)).collect();
-    let runners: Vec<_> = runners?.into_iter().map(RefCell::new).collect();
     let mut all = Vec::new();
     for workload in Workload::ALL {
-        let series = measure(workload, &runners)?;
+        let series = measure(workload, &everybody)?;
         micro::report(workload.title(), workload.unit(), &series);
         all.extend(series);
     }
@@ -53,11 +54,23 @@ fn compare() -> io::Result<()> {
     micro::write(if with_peers { "tasks-peers" } else { "tasks" }, &all)
 }
 
-fn measure(workload: Workload, runners: &[RefCell<Runner>]) -> io::Result<Vec<Series>> {
-    let probes = runners.iter().map(|runner| Probe {
-        name: format!("{}: {}", workload.name(), runner.borrow().name()).leak(),
-        bound: None,
-        run: Box::new(|| runner.borrow_mut().measure(workload)),
+/// In new processes every few rounds: where one lies in memory makes a difference of its own.
+fn measure(workload: Workload, everybody: &[Contestant<'_>]) -> io::Result<Vec<Series>> {
+    let rounds = if micro::is_quick() { micro::rounds() } else { workload.rounds() };
+    let few = micro::balanced(everybody.len());
+    let mut all = Vec::new();
+    for _ in 0..rounds.div_ceil(few) {
+        let runners: io::Result<Vec<_>> =
+            everybody.iter().map(|(name, _, program)| Runner::start(name, program)).collect();
+        let probes = runners?.into_iter().map(|mut runner| Probe {
+            name: runner.name(),
+            bound: None,
+            run: Box::new(move || runner.measure(workload)),
+        });
+        micro::append(&mut all, micro::measure_in(few, probes.collect())?);
+    }
+    all.iter_mut().for_each(|series: &mut Series| {
+        series.name = format!("{}: {}", workload.name(), series.name).leak();
     });
-    micro::measure(probes.collect())
+    Ok(all)
 }

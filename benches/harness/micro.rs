@@ -21,31 +21,55 @@ pub(crate) struct Series {
     pub(crate) values: Vec<f64>,
 }
 
-/// Rounds for the command line's `--quick`, and without it.
+/// The usual number of rounds, or one for a rough answer.
 pub(crate) fn rounds() -> usize {
-    if std::env::args().any(|argument| argument == "--quick") { 6 } else { 30 }
+    if is_quick() { 6 } else { 30 }
+}
+
+/// The command line says `--quick`.
+pub(crate) fn is_quick() -> bool {
+    std::env::args().any(|argument| argument == "--quick")
+}
+
+/// After so many rounds, each of `count` has come right after each other equally often.
+pub(crate) fn balanced(count: usize) -> usize {
+    if count.is_multiple_of(2) { count } else { 2 * count }
+}
+
+/// [`measure_in`] the usual number of rounds.
+pub(crate) fn measure(probes: Vec<Probe<'_>>) -> io::Result<Vec<Series>> {
+    measure_in(rounds(), probes)
 }
 
 /// Measures everything once a round, so that all see the same drift, and right after everything
 /// else as often as after any other: what runs first leaves its traces. One round goes before, to
 /// warm up.
-pub(crate) fn measure(probes: Vec<Probe<'_>>) -> io::Result<Vec<Series>> {
+pub(crate) fn measure_in(rounds: usize, probes: Vec<Probe<'_>>) -> io::Result<Vec<Series>> {
     let (mut series, mut runs) = (Vec::new(), Vec::new());
     for Probe { name, bound, run } in probes {
         series.push(Series { name, bound, values: Vec::new() });
         runs.push(run);
     }
-    for round in 0..=rounds() {
-        progress::show(format_args!("round {round} of {}", rounds()));
+    for index in order(runs.len(), 0) {
+        runs[index]()?;
+    }
+    for round in 0..rounds {
+        progress::show(format_args!("round {round} of {rounds}"));
         for index in order(runs.len(), round) {
-            let value = runs[index]()?;
-            if round > 0 {
-                series[index].values.push(value);
-            }
+            series[index].values.push(runs[index]()?);
         }
     }
     progress::clear();
     Ok(series)
+}
+
+/// Adds what was measured later, of the same things.
+pub(crate) fn append(all: &mut Vec<Series>, more: Vec<Series>) {
+    if all.is_empty() {
+        *all = more;
+    } else {
+        all.iter_mut().zip(more).for_each(|(series, more)| series.values.extend(more.values));
+    }
 }
 
 /// Who comes when: the rows of a Latin square in which everybody has every neighbour on its left
@@ -60,16 +84,22 @@ fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Prints the medians in `unit`, and how they compare with the first, round by round.
+/// Prints the medians in `unit`, with quartiles, and how they compare with the first, round by round,
+/// with the limits within which the medians of all rounds there could be are 19 times out of 20.
 pub(crate) fn report(title: &str, unit: &str, series: &[Series]) {
     println!("{title}");
-    println!("{:<44} {:>26} {:>9} {:>12}", "", unit, "bound", "by the first");
+    println!("{:<44} {:>26} {:>9} {:>18}", "", unit, "bound", "by the first");
     for Series { name, bound, values } in series {
         let bound = bound.map_or(String::new(), |bound| format!("{bound}"));
         let ratios = values.iter().zip(&series[0].values).map(|(value, first)| value / first);
-        let ratio =
-            Spread::of(ratios).map_or(String::new(), |spread| format!("{:.2}", spread.median));
-        println!("{name:<44} {:>26} {bound:>9} {ratio:>12}", text(values));
+        let ratio = match Spread::of_median(ratios) {
+            Some(Spread { lower, median, upper }) if lower < upper => {
+                format!("{median:.2} ({lower:.2}-{upper:.2})")
+            }
+            Some(Spread { median, .. }) => format!("{median:.2}"),
+            None => String::new(),
+        };
+        println!("{name:<44} {:>26} {bound:>9} {ratio:>18}", text(values));
     }
     println!();
 }

@@ -100,8 +100,17 @@ impl Workload {
             Workload::Yield | Workload::Turns => 200_000,
             Workload::Woken => 20 * woken::TASKS,
             Workload::Remote | Workload::RemoteAwake => 200,
-            Workload::RemoteHere => 2_000,
+            Workload::RemoteHere => 500,
             Workload::Sleep | Workload::Timeout => 100_000,
+        }
+    }
+
+    /// Measurements. The machine's own part in wake-ups differs from one time to the next.
+    pub(crate) fn rounds(self) -> usize {
+        match self {
+            Workload::Remote => 360,
+            Workload::RemoteAwake | Workload::RemoteHere => 120,
+            _ => 30,
         }
     }
 
