@@ -3,9 +3,10 @@
 mod stress_support;
 mod support;
 
-use ringloop::{Events, IoLoop, LoopError, LoopHandle, PeriodicCallback, Trigger, time};
+use ringloop::{Events, IoLoop, IoStream, LoopError, LoopHandle, PeriodicCallback, Trigger, time};
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
+use std::future::Future;
 use std::io::{self, PipeReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
@@ -13,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Wake};
 use std::thread;
 use std::time::Duration;
 use stress_support::{alone, small_loop};
@@ -517,6 +519,37 @@ fn a_child_that_returns_from_the_future_of_a_run_is_told_that_it_has_no_loop() {
         assert_eq!(parent, ("fork".to_owned(), false));
         assert_eq!(child, ("fork".to_owned(), true));
     }
+}
+
+#[test]
+fn a_child_forked_by_a_waker_while_the_loop_is_closed_is_refused_when_it_returns() {
+    thread_local! {
+        static FORK: RefCell<Option<Box<dyn Fn()>>> = RefCell::default();
+    }
+
+    struct Forks;
+
+    impl Wake for Forks {
+        fn wake(self: Arc<Self>) {
+            FORK.take().into_iter().for_each(|fork| fork());
+        }
+    }
+
+    let _alone = alone();
+    let forked = Forked::new();
+    let [(reading, mut sender), (writing, _receiver)] = [pair(), pair()];
+    let [reading, writing] = [reading, writing].map(|stream| IoStream::new(stream).unwrap());
+    let mut read = Box::pin(reading.chunk());
+    let waker = Arc::new(Forks).into();
+    assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    turn(&forked.io_loop);
+    // Closing sends what is left, which also brings what has come.
+    sender.write_all(b"x").unwrap();
+    writing.write("y").queued().unwrap();
+    FORK.set(Some(Box::new(forked.fork())));
+    let [parent, child] = forked.run(|io_loop| io_loop.close(false));
+    assert_eq!(parent, ("fork".to_owned(), false));
+    assert_eq!(child, ("fork".to_owned(), true));
 }
 
 #[test]

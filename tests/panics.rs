@@ -586,3 +586,44 @@ fn panics_of_several_sleeping_wakers_that_close_drops_do_not_end_the_process() {
         assert!(reports.take().into_iter().all(|(kind, _)| kind == CallbackKind::Waker));
     });
 }
+
+/// A loop that is ended by `end` when sending what is left also brings something, for somebody whose
+/// waker panics.
+fn assert_ends_although_a_waker_panics(end: impl FnOnce(IoLoop)) {
+    let io_loop = new_loop();
+    let (handle, task) = (io_loop.handle(), Count::new());
+    let on_end = OnDrop(task.counter());
+    io_loop.spawn(async move {
+        let _on_end = on_end;
+        std::future::pending::<()>().await;
+    });
+    let [(reading, mut sender), (writing, receiver), (watched, peer)] = [pair(), pair(), pair()];
+    io_loop.add_handler(watched, Events::READ, |_, _| {}).unwrap();
+    let [reading, writing] = [reading, writing].map(|stream| IoStream::new(stream).unwrap());
+    let mut read = Box::pin(reading.chunk());
+    let waker = panics_when_woken();
+    assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    turn(&io_loop);
+    std::io::Write::write_all(&mut sender, b"x").unwrap();
+    writing.write("y").queued().unwrap();
+    let payload = catch_unwind(AssertUnwindSafe(|| end(io_loop))).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"woken"));
+    assert_eq!(support::drain(&receiver), 1);
+    assert_eq!(task.get(), 1);
+    assert!(support::at_end(&peer));
+    assert!(!handle.add_callback(|| {}), "it is open");
+}
+
+#[test]
+fn a_loop_is_closed_although_a_waker_panics_when_it_sends_what_is_left() {
+    assert_ends_although_a_waker_panics(|io_loop| {
+        let closed = catch_unwind(AssertUnwindSafe(|| io_loop.close(false)));
+        assert!(io_loop.turn(Some(Duration::ZERO)).is_err());
+        std::panic::resume_unwind(closed.unwrap_err());
+    });
+}
+
+#[test]
+fn a_dropped_loop_is_closed_although_a_waker_panics_when_it_sends_what_is_left() {
+    assert_ends_although_a_waker_panics(drop);
+}

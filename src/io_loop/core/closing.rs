@@ -22,19 +22,25 @@ impl Core {
         if self.running.get() {
             return Err(LoopError::StillRunning.into());
         }
+        let _close = CloseAtLast { core: self, all_fds };
         if !self.is_closed() {
             // What a loop cannot send now is lost with it.
             let _ = self.release_last();
         }
-        let Some(mut driver) = self.driver.take() else {
-            return Ok(());
-        };
+        // A waker may have forked.
+        Ok(self.check_fork()?)
+    }
+
+    fn close_driver(&self, all_fds: bool) {
+        if self.fork.is_forked() {
+            return;
+        }
+        let Some(mut driver) = self.driver.take() else { return };
         self.closed.set(true);
         driver.close(&mut self.batch.borrow_mut().notices);
         self.counted.set(driver.counters());
         self.shared.take_stop();
         self.drop_contents(all_fds);
-        Ok(())
     }
 
     fn drop_contents(&self, all_fds: bool) {
@@ -74,15 +80,31 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        // Not running, or a clone would be alive.
+        let _ = self.close(false);
         if self.fork.is_forked() {
             if let Some(driver) = self.driver.take() {
                 driver.abandon();
             }
             self.leave_tasks_behind();
-            return;
         }
-        // Not running, or a clone would be alive.
-        let _ = self.close(false);
+    }
+}
+
+/// Closes a loop when it is dropped, also by the panic of a waker or a destructor: until its driver is
+/// closed, the kernel may touch the memory of what is under way.
+struct CloseAtLast<'a> {
+    core: &'a Core,
+    all_fds: bool,
+}
+
+impl Drop for CloseAtLast<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The panic may have come in between.
+            let _ = self.core.release_last();
+        }
+        self.core.close_driver(self.all_fds);
     }
 }
 
