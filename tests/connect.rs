@@ -372,14 +372,46 @@ fn the_head_start_is_three_tenths_of_a_second() {
     connect.abort();
 }
 
+/// Never answers.
+struct Slow;
+
+impl Resolver for Slow {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16, _: Option<Family>) -> Resolving<'a> {
+        Box::pin(pending())
+    }
+}
+
+/// A loop is dropped while a task of it waits for this.
+fn assert_keeps_no_loop<T: 'static>(future: impl Future<Output = T> + 'static) {
+    let io_loop = IoLoop::builder().panics(Panics::Propagate).build().unwrap();
+    io_loop.set_default_executor(|job: Job| std::mem::forget(job));
+    let token = Rc::new(());
+    let held = token.clone();
+    io_loop.spawn(async move {
+        let _held = held;
+        future.await
+    });
+    turn(&io_loop);
+    assert_eq!(Rc::strong_count(&token), 2, "it is not waited for");
+    drop(io_loop);
+    assert_eq!(Rc::strong_count(&token), 1, "it keeps the loop");
+}
+
+#[test]
+fn what_waits_for_a_connection_or_an_address_does_not_keep_its_loop() {
+    on_loop(|_| {
+        let (_stuck, _clients, silent) = stuck();
+        let connect = |connector: TcpConnector| async move { connector.connect("x", 1).await };
+        assert_keeps_no_loop(IoStream::connect(silent));
+        assert_keeps_no_loop(connect(to(&[silent])));
+        assert_keeps_no_loop(connect(to(&[silent]).timeout(Duration::MAX)));
+        assert_keeps_no_loop(connect(TcpConnector::new().resolver(Slow)));
+        assert_keeps_no_loop(connect(TcpConnector::new()));
+    });
+}
+
 #[test]
 fn the_time_given_covers_the_lookup_and_the_connection() {
-    struct Slow;
-    impl Resolver for Slow {
-        fn resolve<'a>(&'a self, _: &'a str, _: u16, _: Option<Family>) -> Resolving<'a> {
-            Box::pin(pending())
-        }
-    }
     on_loop(|io_loop| {
         let (_stuck, _clients, silent) = stuck();
         let before = open_fds();

@@ -28,14 +28,15 @@ enum State {
 
 impl Attempt {
     /// Begins, from an address of this machine's, or from any.
-    pub(super) fn new(core: &Rc<Core>, to: &SockAddr, from: Option<SocketAddr>) -> Attempt {
+    pub(super) fn new(core: &Weak<Core>, to: &SockAddr, from: Option<SocketAddr>) -> Attempt {
         let state = begin(core, to, from);
         let state = state.unwrap_or_else(State::Failed);
-        Attempt { core: Rc::downgrade(core), state: Some(state) }
+        Attempt { core: core.clone(), state: Some(state) }
     }
 }
 
-fn begin(core: &Rc<Core>, to: &SockAddr, from: Option<SocketAddr>) -> io::Result<State> {
+fn begin(core: &Weak<Core>, to: &SockAddr, from: Option<SocketAddr>) -> io::Result<State> {
+    let core = core.upgrade().ok_or(StreamError::LoopClosed)?;
     // The kernel waits for room in the backlog of a Unix socket, but only with a blocking one.
     let kind = if to.is_unix() { Type::STREAM } else { Type::STREAM.nonblocking() };
     let socket = Socket::new(to.domain(), kind, None)?;

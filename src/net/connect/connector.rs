@@ -1,16 +1,16 @@
 //! [`TcpConnector`]: from a name to a connection.
 
 use super::attempt::Attempt;
+use super::current;
 use super::race::{Dialer, Race};
-use crate::LoopError;
-use crate::io_loop::{Core, IoLoop};
+use crate::io_loop::Core;
 use crate::net::context::context;
 use crate::net::{Family, IoStream, ResolveError, Resolver, SystemResolver};
 use crate::time;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 /// For the family that comes first: Tornado's value.
@@ -116,11 +116,10 @@ impl TcpConnector {
     /// A [`ResolveError`] for a name without an address. `TimedOut` after the
     /// [time](Self::timeout) given. What the operating system reports of the attempt that failed
     /// last, with the name (see [`net`](crate::net#errors)): its kind tells which, such as
-    /// `ConnectionRefused`. [`LoopError::NoCurrent`];
+    /// `ConnectionRefused`. [`LoopError::NoCurrent`](crate::LoopError::NoCurrent);
     /// [`StreamError::LoopClosed`](crate::net::StreamError::LoopClosed).
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<IoStream> {
-        let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
-        let connect = self.run(io_loop.core(), host, port);
+        let connect = self.run(current()?, host, port);
         match self.timeout {
             None => connect.await,
             Some(limit) => time::timeout(limit, connect)
@@ -129,7 +128,7 @@ impl TcpConnector {
         }
     }
 
-    async fn run(&self, core: &Rc<Core>, host: &str, port: u16) -> io::Result<IoStream> {
+    async fn run(&self, core: Weak<Core>, host: &str, port: u16) -> io::Result<IoStream> {
         let source = self.source.as_ref().map(Family::of);
         let mut addresses = self.resolver.resolve(host, port, self.family.or(source)).await?;
         // Not every resolver minds the family, and the source may be of the other.
@@ -149,17 +148,17 @@ fn at(host: &str, port: u16, error: io::Error) -> io::Error {
     context(format_args!("cannot connect to {host}, port {port}"), error)
 }
 
-struct Sockets<'a> {
-    core: &'a Rc<Core>,
+struct Sockets {
+    core: Weak<Core>,
     source: Option<SocketAddr>,
 }
 
-impl Dialer for Sockets<'_> {
+impl Dialer for Sockets {
     type Connection = IoStream;
     type Attempt = Attempt;
 
     fn dial(&self, address: SocketAddr) -> Attempt {
-        Attempt::new(self.core, &address.into(), self.source)
+        Attempt::new(&self.core, &address.into(), self.source)
     }
 }
 

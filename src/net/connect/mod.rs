@@ -12,12 +12,13 @@ pub use connector::{TcpConnector, connect_tcp};
 use super::IoStream;
 use super::context::context;
 use crate::LoopError;
-use crate::io_loop::IoLoop;
+use crate::io_loop::{Core, IoLoop};
 use attempt::Attempt;
 use socket2::SockAddr;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::{Rc, Weak};
 
 impl IoStream {
     /// Connects to an address. Names are for [`connect_tcp`].
@@ -74,6 +75,11 @@ impl IoStream {
 }
 
 async fn connect(address: &SockAddr) -> io::Result<IoStream> {
+    Attempt::new(&current()?, address, None).await
+}
+
+/// The current loop, for a future. That does not keep it: tasks of a loop are dropped with it.
+fn current() -> io::Result<Weak<Core>> {
     let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
-    Attempt::new(io_loop.core(), address, None).await
+    Ok(Rc::downgrade(io_loop.core()))
 }

@@ -23,11 +23,13 @@ impl Resolver for SystemResolver {
             if let Some(address) = literal(host, port) {
                 return of_family(host, vec![address], family);
             }
-            let io_loop = IoLoop::try_current()
-                .ok_or_else(|| ResolveError::new(host, crate::LoopError::NoCurrent.to_string()))?;
             let name = host.to_owned();
             let look_up = move || resolve_blocking(&name, port, family);
-            let found = AbortOnDrop(io_loop.run_in_executor(look_up)).await;
+            // The loop is not kept for as long as that takes.
+            let found = IoLoop::try_current()
+                .map(|io_loop| AbortOnDrop(io_loop.run_in_executor(look_up)))
+                .ok_or_else(|| ResolveError::new(host, crate::LoopError::NoCurrent.to_string()))?
+                .await;
             found.unwrap_or_else(|error| Err(ResolveError::new(host, error.to_string())))
         })
     }
