@@ -506,3 +506,18 @@ fn a_close_callback_that_panics_is_reported_and_the_loop_goes_on() {
     assert_eq!(reports.take(), ["on purpose", "closed"]);
     assert_eq!(io_loop.metrics().panics, 1);
 }
+
+#[test]
+fn a_close_callback_that_is_set_when_the_loop_is_closed_is_dropped_there_and_then() {
+    let io_loop = new_loop();
+    let ((first, _peer), (second, _other)) = (stream(), stream());
+    first.close();
+    io_loop.close(false).unwrap();
+    for stream in [first, second] {
+        // Kept by the loop, it would keep the loop.
+        let held = Rc::new(io_loop.clone());
+        let kept = held.clone();
+        stream.set_close_callback(move |_| drop(kept));
+        assert_eq!(Rc::strong_count(&held), 1);
+    }
+}

@@ -200,6 +200,15 @@ impl Core {
         self.callbacks.push(Queued::Callback(Deferred::boxed(callback, Location::caller())));
     }
 
+    /// Runs it in the next turn; drops it if there will be none.
+    pub(crate) fn call_soon(&self, callback: Box<dyn Callback>) {
+        if self.is_usable() {
+            self.callbacks.push(callback);
+        } else {
+            self.watch.drop_all([(callback.origin(CallbackKind::Callback), callback)]);
+        }
+    }
+
     /// The driver, unless the loop is closed or another process's.
     pub(super) fn driver(&self) -> Result<RefMut<'_, Box<dyn Driver>>, LoopError> {
         self.check_fork()?;

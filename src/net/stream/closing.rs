@@ -4,7 +4,7 @@ use super::IoStream;
 use super::error::Reason;
 use super::inner::Inner;
 use super::waiters::Ticket;
-use crate::callbacks::{Deferred, Queued};
+use crate::callbacks::Deferred;
 use crate::io_loop::Core;
 use std::fmt;
 use std::future::Future;
@@ -21,11 +21,10 @@ pub(super) struct CloseCallback {
 }
 
 impl CloseCallback {
-    /// Has it called in the loop's next turn.
+    /// Has it called in the loop's next turn, if there is one.
     pub(super) fn schedule(self, core: &Core, end: Result<(), Reason>) {
         let CloseCallback { callback, site } = self;
-        let callback = Deferred::boxed(move || callback(told(end)), site);
-        core.callbacks.push(Queued::Callback(callback));
+        core.call_soon(Deferred::boxed(move || callback(told(end)), site));
     }
 }
 
