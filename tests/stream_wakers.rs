@@ -266,3 +266,27 @@ fn an_end_that_comes_while_the_waker_of_who_waits_for_it_is_cloned_is_told() {
     assert!(stream.is_closed());
     assert!(polled.is_ready() || alarm.rings() > 0);
 }
+
+#[test]
+fn a_waker_that_runs_the_loop_that_wakes_it_has_it_wake_others() {
+    let io_loop = new_loop();
+    let ((first, one), (second, other), (third, _peer)) = (stream(), stream(), receiving());
+    let (alarm, waker) = Alarm::new();
+    let (mut read, mut others_read) = (Box::pin(first.chunk()), Box::pin(second.chunk()));
+    let runs = Waker::from(Arc::new(Numbered(0)));
+    assert!(read.as_mut().poll(&mut Context::from_waker(&runs)).is_pending());
+    assert!(others_read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    settle(&io_loop);
+    let (heard, is_run) = (Rc::new(Cell::new(0)), io_loop.clone());
+    let hears = heard.clone();
+    ON_WAKE.set(Some(Rc::new(move |_| {
+        send(&other, "y");
+        settle(&is_run);
+        hears.set(alarm.rings());
+    })));
+    send(&one, "x");
+    // Of a loop that does not run, it collects what there is.
+    third.close();
+    ON_WAKE.set(None);
+    assert_eq!(heard.get(), 1);
+}

@@ -220,7 +220,9 @@ impl Core {
         if self.running.replace(true) {
             return Err(LoopError::AlreadyRunning);
         }
-        Ok(Running { core: self, _current: current::Scope::enter(self) })
+        // A waker may run the loop that wakes it, which then goes on telling.
+        let delivering = self.delivering.replace(false);
+        Ok(Running { core: self, delivering, _current: current::Scope::enter(self) })
     }
 
     /// Turns until `stop`, or until callbacks and timeouts have run and it is `done`.
@@ -380,6 +382,8 @@ impl Core {
 /// The loop is running, and current, for as long as this lives.
 pub(super) struct Running<'a> {
     core: &'a Core,
+    /// Outcomes were being told before.
+    delivering: bool,
     /// Ends last: what is dropped when a turn ends by a panic finds the loop current, too.
     _current: current::Scope,
 }
@@ -392,5 +396,6 @@ impl Drop for Running<'_> {
             let _ = self.core.release();
         }
         self.core.running.set(false);
+        self.core.delivering.set(self.delivering);
     }
 }
