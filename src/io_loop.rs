@@ -27,7 +27,10 @@ pub(crate) use self::current::{of as current_of, with_running};
 ///
 /// Cheap to clone; clones are the same loop. The loop is closed when the last one is dropped. A
 /// closure registered with a loop that holds a clone of it keeps it alive for ever: use
-/// [`IoLoop::current`] inside closures, or [`close`](Self::close) the loop when done.
+/// [`IoLoop::current`] inside closures, or [`close`](Self::close) the loop when done. So does a task
+/// that holds one while it awaits something, if only until the end of a statement:
+/// `let task = IoLoop::current().spawn(future); task.await` holds none, and
+/// `IoLoop::current().spawn(future).await` does.
 ///
 /// The [crate page](crate) shows it in use.
 #[derive(Clone)]
