@@ -1,7 +1,7 @@
 //! The io_uring driver.
 //!
-//! `setup` finds the best ring this kernel gives, `ring` submits and reaps through `enter`, `polls`
-//! keeps one poll per registered fd, `operations` everything that completes (`requests` as the kernel
+//! `setup` finds the best ring this kernel gives, `ring` submits and reaps through `enter`, `refusal`
+//! says why one of them cannot, `polls` keeps one poll per registered fd, `operations` everything that completes (`requests` as the kernel
 //! sees it), `files` the sockets in the ring's own table, `token` says what comes back with a completion.
 
 mod enter;
@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod operations;
 mod polls;
+mod refusal;
 mod requests;
 mod ring;
 mod setup;

@@ -4,6 +4,7 @@
 //! promised that.
 
 use super::enter::{ENTER_ABS_TIMER, ENTER_EXT_ARG, ENTER_GETEVENTS, ENTER_NO_IOWAIT, Entrance};
+use super::refusal;
 use super::setup::{self, Sizes};
 use super::token::Token;
 use crate::buffer::BufferRing;
@@ -288,7 +289,7 @@ impl Ring {
                     Some(libc::ETIME | libc::EBADR) => return Ok(()),
                     Some(libc::EINTR) => self.counters.interrupts += 1,
                     Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => return self.retry_later(),
-                    _ => return Err(named(error)),
+                    _ => return Err(refusal::of_enter(error)),
                 },
             }
             if !self.keep_waiting(wait) {
@@ -307,7 +308,7 @@ impl Ring {
         }
         let soon = Wait::Until(sys::monotonic_now() + 1_000_000);
         match self.enter_and_wait(0, soon) {
-            Err(error) if !is_transient(&error) => Err(named(error)),
+            Err(error) if !is_transient(&error) => Err(refusal::of_enter(error)),
             _ => Ok(()),
         }
     }
@@ -383,7 +384,7 @@ impl Ring {
     /// bring more at once, but then the enter sleeps, even with a timeout of zero.
     pub(super) fn collect(&mut self) -> io::Result<()> {
         match self.enter(0, 0, ENTER_GETEVENTS, None) {
-            Err(error) if !is_transient(&error) => Err(named(error)),
+            Err(error) if !is_transient(&error) => Err(refusal::of_enter(error)),
             _ => Ok(()),
         }
     }
@@ -476,10 +477,6 @@ fn is_transient(error: &io::Error) -> bool {
         errno,
         Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::EBADR)
     )
-}
-
-fn named(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("io_uring_enter failed: {error}"))
 }
 
 /// Some have been dropped, before these or after.

@@ -3,8 +3,8 @@
 //! Every flag a kernel does not know is a clean `EINVAL`, so the ladder is climbed down one rung
 //! per `EINVAL`. Kernel versions are never read: distributions move features and bugs about.
 
+use super::refusal;
 use crate::features::KernelFeatures as Features;
-use crate::sys;
 use io_uring::{IoUring, Probe, opcode};
 use std::io;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub(super) fn build(mut sizes: Sizes, without: Features) -> io::Result<(IoUring,
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && sizes.can_shrink() => {
                 sizes.shrink();
             }
-            Err(error) => return Err(explain(error)),
+            Err(error) => return Err(refusal::of_setup(error)),
             Ok((ring, rung)) => {
                 let features = rung | optional(&ring);
                 require(&ring)?;
@@ -137,77 +137,9 @@ fn require(ring: &IoUring) -> io::Result<()> {
     ))
 }
 
-/// Says what refused the ring, and what to do about it.
-fn explain(error: io::Error) -> io::Error {
-    let advice = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => match disabled_by_sysctl().as_deref() {
-            Some("2") => "kernel.io_uring_disabled is 2: set it to 0 with sysctl(8)",
-            Some("1") => {
-                "kernel.io_uring_disabled is 1: set it to 0, run with CAP_SYS_ADMIN, or join the \
-                 group in kernel.io_uring_group"
-            }
-            _ => {
-                "a seccomp profile or security module forbids it; containers do by default: allow \
-                 io_uring_setup, io_uring_enter and io_uring_register in the profile"
-            }
-        },
-        Some(libc::ENOSYS) => {
-            "this kernel has no io_uring (it needs Linux 5.15 or newer with CONFIG_IO_URING), or a \
-             seccomp profile hides it"
-        }
-        Some(libc::ENOMEM) => {
-            "no memory for even a small ring: raise RLIMIT_MEMLOCK (ulimit -l), which is charged \
-             per user for every ring"
-        }
-        _ => sys::shortage_advice(&error).unwrap_or("see io_uring_setup(2)"),
-    };
-    io::Error::new(error.kind(), SetupError { error, advice })
-}
-
-fn disabled_by_sysctl() -> Option<String> {
-    let value = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
-    Some(value.trim().to_owned())
-}
-
-struct SetupError {
-    error: io::Error,
-    advice: &'static str,
-}
-
-impl std::fmt::Display for SetupError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "io_uring_setup refused: {}: {}", self.error, self.advice)
-    }
-}
-
-/// As `Display`: it is what a program prints whose `main` returns the error.
-impl std::fmt::Debug for SetupError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for SetupError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn refusals_name_the_cause_and_the_cure() {
-        let text = |errno| explain(io::Error::from_raw_os_error(errno)).to_string();
-        assert!(text(libc::ENOSYS).contains("seccomp"), "{}", text(libc::ENOSYS));
-        assert!(text(libc::ENOMEM).contains("RLIMIT_MEMLOCK"), "{}", text(libc::ENOMEM));
-        let forbidden = text(libc::EPERM);
-        assert!(
-            forbidden.contains("seccomp") || forbidden.contains("io_uring_disabled"),
-            "{forbidden}"
-        );
-    }
 
     #[test]
     fn every_rung_builds_and_is_used_when_the_better_ones_are_off() {

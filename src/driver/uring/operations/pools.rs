@@ -3,6 +3,7 @@
 use super::{By, Operations, State};
 use crate::buffer::{BufferRing, Pool, PoolKind, PoolSize};
 use crate::driver::operation::{Operation, Owner, PoolId, StreamKind};
+use crate::driver::uring::refusal::is_forbidden;
 use crate::driver::uring::ring::Ring;
 use crate::features::KernelFeatures as Features;
 use crate::handle::Shared;
@@ -55,8 +56,8 @@ impl Operations {
                 ring.register_buffers(id, buffers, kind == PoolKind::Incremental)
             };
             match Pool::new(size, kind, shared.clone(), register) {
-                // A kernel that has no such rings says so here.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !feature.is_empty() => {
+                // A kernel that has no such rings says so here, as does a profile that forbids them.
+                Err(error) if !feature.is_empty() && is_lacking(&error) => {
                     self.features -= feature;
                 }
                 made => break made?,
@@ -179,6 +180,10 @@ impl Operations {
     pub(super) fn remove_parked(&mut self, slot: u32) {
         self.pools.iter_mut().for_each(|queue| queue.remove(slot));
     }
+}
+
+fn is_lacking(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL) || is_forbidden(error)
 }
 
 impl PoolQueue {
