@@ -4,8 +4,12 @@ use super::line::{Line, new_loop, new_silent_loop, turn};
 use super::{Fault, Faults};
 use crate::IoLoop;
 use crate::net::StreamError;
+use std::future::Future;
 use std::iter;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake};
 
 fn data() -> Arc<[u8]> {
     [7; 1000].into()
@@ -83,4 +87,35 @@ fn a_loop_closed_in_vain_heeds_what_has_completed() {
     let kept: Vec<_> = given.iter().map(|data| Arc::strong_count(data) - 1).collect();
     // Nobody knows of the one that has no completion.
     assert_eq!(kept, [0, 1, 0]);
+}
+
+/// Woken or not.
+#[derive(Default)]
+struct Alarm(AtomicBool);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_waits_for_a_write_is_woken_if_its_rest_cannot_be_sent_as_the_loop_is_closed() {
+    let Some(io_loop) = new_silent_loop(64, 64) else { return };
+    let line = Line::full();
+    turn(&io_loop).unwrap();
+    let _faults = Faults::new(|_| Fault::FailAfter(libc::EINVAL));
+    let mut write = line.stream().write(data());
+    let alarm = Arc::<Alarm>::default();
+    let mut poll = || {
+        let waker = alarm.clone().into();
+        Pin::new(&mut write).poll(&mut Context::from_waker(&waker))
+    };
+    assert!(poll().is_pending());
+    turn(&io_loop).unwrap_err();
+    assert!(!alarm.0.load(Ordering::Relaxed));
+    io_loop.close(false).unwrap();
+    assert!(alarm.0.load(Ordering::Relaxed), "it waits for ever");
+    let Poll::Ready(Err(error)) = poll() else { panic!("it waits for nothing") };
+    assert_eq!(StreamError::of(&error), Some(StreamError::LoopClosed));
 }
