@@ -163,19 +163,33 @@ pub(crate) fn is_listening(fd: RawFd) -> bool {
     result == 0 && value != 0
 }
 
-/// Whether a TCP socket, of which all has been read, has received the end of what the other side
-/// sends. `None` for what is no TCP socket.
+/// Whether the connection of a TCP socket is over, for both sides.
+pub(crate) fn is_closed_tcp(fd: RawFd) -> bool {
+    /// `TCP_CLOSE`.
+    const CLOSED: u8 = 7;
+    // The head of a `tcp_info`.
+    let (mut state, mut length) = (0u8, size_of::<u8>() as libc::socklen_t);
+    let target = std::ptr::from_mut(&mut state).cast();
+    // SAFETY: `state` is valid to write to, and as long as `length` says, during the call.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, target, &mut length) };
+    result == 0 && state == CLOSED
+}
+
+/// Whether a TCP socket has received the end of what the other side sends. `None` for what is no TCP
+/// socket, and if not all has been read.
 pub(crate) fn has_received_end(fd: RawFd) -> Option<bool> {
-    // The head of a `tcp_zerocopy_receive`: the address and the length of no memory. Receiving that
-    // much does nothing, but is refused with `EIO` after the end.
-    let mut nothing = [0u64; 2];
+    // The head of a `tcp_zerocopy_receive`: the address, in two parts, and the length of no memory, and
+    // room for what is left to be read. Receiving that much does nothing, but is refused with `EIO`
+    // after the end.
+    let mut nothing = [0u32; 4];
     let mut length = size_of_val(&nothing) as libc::socklen_t;
     let (level, option) = (libc::IPPROTO_TCP, libc::TCP_ZEROCOPY_RECEIVE);
     // SAFETY: `nothing` is valid to write to, and as long as `length` says, during the call.
     let result =
         unsafe { libc::getsockopt(fd, level, option, (&raw mut nothing).cast(), &mut length) };
     match check(result) {
-        Ok(_) => Some(false),
+        Ok(_) => (nothing[3] == 0).then_some(false),
         Err(error) => (error.raw_os_error() == Some(libc::EIO)).then_some(true),
     }
 }

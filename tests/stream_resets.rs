@@ -145,6 +145,53 @@ fn a_reset_that_ends_a_long_send_is_no_end_to_later_reads() {
 }
 
 #[test]
+fn a_reset_that_ends_a_long_send_is_told_to_its_writer_and_to_later_ones() {
+    for reads in [false, true] {
+        let io_loop = new_loop();
+        let (stream, peer, write) = stuck_stream(&io_loop);
+        let mut read = pin!(stream.read_until_close(100));
+        if reads {
+            assert!(poll_once(read.as_mut()).is_pending());
+            settle(&io_loop);
+        }
+        reset_now(&stream, peer);
+        run(&io_loop, async || {
+            assert_eq!(errno(write.await), libc::ECONNRESET);
+            assert_eq!(told(&stream).await, Some(libc::ECONNRESET));
+            assert_eq!(errno(stream.write("x").await), libc::ECONNRESET);
+            assert_eq!(errno(read.await), libc::ECONNRESET);
+        });
+    }
+}
+
+#[test]
+fn what_a_read_was_told_first_is_told_to_later_writes() {
+    let io_loop = new_loop();
+    let (stream, peer) = tcp_stream();
+    reset_now(&stream, peer);
+    run(&io_loop, async || {
+        assert_eq!(errno(stream.chunk().await), libc::ECONNRESET);
+        for _ in 0..2 {
+            assert_eq!(errno(stream.write("x").await), libc::ECONNRESET);
+            assert_eq!(errno(stream.flush().await), libc::ECONNRESET);
+        }
+    });
+}
+
+#[test]
+fn a_send_that_is_broken_by_a_shutdown_of_the_socket_here_was_not_reset() {
+    for how in [Shutdown::Write, Shutdown::Both] {
+        let io_loop = new_loop();
+        let (stream, _peer) = tcp_stream();
+        socket2::SockRef::from(&stream).shutdown(how).unwrap();
+        run(&io_loop, async || {
+            assert_eq!(errno(stream.write("x").await), libc::EPIPE, "{how:?}");
+            assert_eq!(told(&stream).await, Some(libc::EPIPE));
+        });
+    }
+}
+
+#[test]
 fn an_end_that_came_before_a_reset_stays_an_end_to_reads_also_if_a_send_meets_the_reset_first() {
     for waits in [false, true] {
         let io_loop = new_loop();

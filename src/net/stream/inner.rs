@@ -239,9 +239,13 @@ impl Inner {
     }
 
     pub(super) fn sent(self: &Rc<Self>, sent: usize, result: io::Result<()>) {
+        let result = result.map_err(|error| match (&error).into() {
+            Reason::BROKEN if self.kind == StreamKind::Socket => self.why_broken(),
+            reason => reason,
+        });
         let (writers, is_due) = {
             let mut outgoing = self.outgoing.borrow_mut();
-            outgoing.sent(sent, result.map_err(|error| (&error).into()));
+            outgoing.sent(sent, result);
             (outgoing.wakers(), outgoing.becomes_due())
         };
         if is_due {

@@ -44,4 +44,21 @@ impl Inner {
             (None, Some(_)) => Ok(()),
         })
     }
+
+    /// Why nothing can be sent to a socket that is broken. Whoever has met the reason first has taken
+    /// it away: a receive, which has told, or a send that was done in part, which has not.
+    #[cold]
+    pub(super) fn why_broken(&self) -> Reason {
+        match self.incoming.borrow().ended() {
+            Some(Err(reason @ Reason::Os(_))) => return reason,
+            Some(Ok(())) => return Reason::BROKEN,
+            Some(Err(_)) | None => {}
+        }
+        let socket = self.as_fd().as_raw_fd();
+        // Shut down here, it would be closed only when both sides have ended.
+        match sys::is_closed_tcp(socket) && sys::has_received_end(socket) == Some(false) {
+            true => Reason::RESET,
+            false => Reason::BROKEN,
+        }
+    }
 }
