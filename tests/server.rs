@@ -13,6 +13,7 @@ use ringloop::net::{
 };
 use ringloop::{Cause, IoLoop, IoStream, KernelFeatures, LoopError, time};
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -408,6 +409,117 @@ fn the_sockets_of_a_server_share_its_limit() {
         (0..5).for_each(|_| turn(io_loop));
         each_gets_its_line_back(io_loop, clients);
         assert_eq!(most.get(), 2);
+    });
+}
+
+#[test]
+fn a_burst_that_comes_while_a_limited_server_waits_is_accepted_up_to_its_limit() {
+    both_ways(|io_loop, _| {
+        let Counting { server, now, most } = serve_counting(local().max_connections(3));
+        (0..3).for_each(|_| turn(io_loop));
+        let clients: Vec<_> = (0..20).map(|_| connect(&server)).collect();
+        let before = open_fds();
+        turn_until(io_loop, || now.get() == 3);
+        (0..5).for_each(|_| turn(io_loop));
+        assert_eq!(open_fds() - before, 3, "the rest waits in the backlog");
+        each_gets_its_line_back(io_loop, clients);
+        assert_eq!(most.get(), 3);
+    });
+}
+
+/// Connects to a server's places, one after the other, and so often.
+fn connect_in_turn(server: &TcpServer, rounds: usize) -> Vec<TcpStream> {
+    let addresses = server.local_addrs();
+    let clients = addresses.iter().cycle().take(rounds * addresses.len()).map(|address| {
+        let client = TcpStream::connect(address).unwrap();
+        client.set_nonblocking(true).unwrap();
+        client
+    });
+    clients.collect()
+}
+
+#[test]
+fn the_sockets_of_a_server_accept_no_more_than_its_limit_together() {
+    both_ways(|io_loop, _| {
+        for waits in [false, true] {
+            let builder = local().listen("127.0.0.1", 0).listen("127.0.0.1", 0).max_connections(4);
+            let Counting { server, now, most } = serve_counting(builder);
+            if waits {
+                (0..3).for_each(|_| turn(io_loop));
+            }
+            let clients = connect_in_turn(&server, 10);
+            let before = open_fds();
+            turn_until(io_loop, || now.get() == 4);
+            (0..5).for_each(|_| turn(io_loop));
+            assert_eq!(open_fds() - before, 4, "the rest waits in the backlogs");
+            each_gets_its_line_back(io_loop, clients);
+            assert_eq!(most.get(), 4);
+        }
+    });
+}
+
+#[test]
+fn a_socket_whose_connection_comes_while_others_have_filled_the_limit_is_served_when_there_is_room()
+{
+    both_ways(|io_loop, _| {
+        let builder = local().listen("127.0.0.1", 0).max_connections(1);
+        let Counting { server, now, most } = serve_counting(builder);
+        // Both sockets wait for connections.
+        (0..3).for_each(|_| turn(io_loop));
+        let first = connect(&server);
+        turn_until(io_loop, || now.get() == 1);
+        (0..3).for_each(|_| turn(io_loop));
+        let second = TcpStream::connect(server.local_addrs()[1]).unwrap();
+        second.set_nonblocking(true).unwrap();
+        (0..3).for_each(|_| turn(io_loop));
+        each_gets_its_line_back(io_loop, vec![first]);
+        each_gets_its_line_back(io_loop, vec![second]);
+        assert_eq!(most.get(), 1);
+    });
+}
+
+#[test]
+fn a_server_at_its_limit_leaves_connections_to_others_that_share_its_socket() {
+    both_ways(|io_loop, _| {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let servers = [(); 3].map(|()| {
+            let builder = TcpServer::builder().add_socket(socket.try_clone().unwrap());
+            builder.max_connections(1).serve(until_end).unwrap()
+        });
+        (0..3).for_each(|_| turn(io_loop));
+        let count = || servers.iter().map(TcpServer::connections).sum::<usize>();
+        let clients: Vec<_> = (1..=3)
+            .map(|number| {
+                let client = connect(&servers[0]);
+                turn_until(io_loop, || count() == number);
+                client
+            })
+            .collect();
+        assert!(servers.iter().all(|server| server.connections() == 1));
+        drop(clients);
+        turn_until(io_loop, || count() == 0);
+    });
+}
+
+#[test]
+fn the_sockets_of_a_server_that_is_at_its_limit_take_turns() {
+    const ROUNDS: usize = 6;
+    both_ways(|io_loop, _| {
+        let builder = local().listen("127.0.0.1", 0).listen("127.0.0.1", 0).max_connections(1);
+        let served: Rc<RefCell<Vec<u16>>> = Rc::default();
+        let order = served.clone();
+        let server = builder.serve(move |stream| {
+            let place = socket2::SockRef::from(&stream).local_addr().unwrap();
+            order.borrow_mut().push(place.as_socket().unwrap().port());
+            async {}
+        });
+        let server = server.unwrap();
+        let _clients = connect_in_turn(&server, ROUNDS);
+        turn_until(io_loop, || served.borrow().len() == 3 * ROUNDS);
+        for round in served.borrow().chunks(3) {
+            let places: HashSet<_> = round.iter().collect();
+            assert_eq!(places.len(), 3, "{:?}", served.borrow());
+        }
     });
 }
 

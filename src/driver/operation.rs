@@ -15,6 +15,8 @@ use std::rc::Rc;
 pub(crate) enum Operation {
     /// Connections of a listening socket, one after the other, until cancelled.
     Accept { listener: RawFd },
+    /// Until there is a connection to be accepted, which is not.
+    AwaitConnection { listener: RawFd },
     /// Data of a stream, piece by piece into buffers of a pool, until the end or until cancelled.
     /// While the pool has no buffer, it waits for one, behind those that have waited for longer; those
     /// that were just served may be served again before it, for some turns.
@@ -63,7 +65,7 @@ pub(crate) const LOST_COMPLETION: i32 = libc::EBADR;
 pub(crate) enum Outcome {
     /// A connection. More may follow.
     Accepted(OwnedFd),
-    /// No more connections will follow.
+    /// No more connections will follow; or there is one to be accepted, if that was awaited.
     AcceptEnded(io::Result<()>),
     /// No more data will follow: it is the end of the stream, or it was not to be had.
     ReceiveEnded(io::Result<()>),
@@ -114,7 +116,9 @@ impl Operation {
     /// What it means to the owner that the operation is over.
     pub(super) fn ended(self, result: io::Result<()>) -> Outcome {
         match self {
-            Operation::Accept { .. } => Outcome::AcceptEnded(result),
+            Operation::Accept { .. } | Operation::AwaitConnection { .. } => {
+                Outcome::AcceptEnded(result)
+            }
             Operation::Receive { .. } => Outcome::ReceiveEnded(result),
             Operation::Send { data, sent, .. } => Outcome::Sent { data, sent, result },
             Operation::Connect { .. } => Outcome::Connected(result),
@@ -126,7 +130,9 @@ impl Operation {
     pub(super) fn lost(&self) -> Outcome {
         let result = Err(io::Error::from_raw_os_error(libc::ECANCELED));
         match *self {
-            Operation::Accept { .. } => Outcome::AcceptEnded(result),
+            Operation::Accept { .. } | Operation::AwaitConnection { .. } => {
+                Outcome::AcceptEnded(result)
+            }
             Operation::Receive { .. } => Outcome::ReceiveEnded(result),
             Operation::Send { sent, .. } => Outcome::Sent { data: Gather::default(), sent, result },
             Operation::Connect { .. } => Outcome::Connected(result),
@@ -138,7 +144,9 @@ impl Operation {
         let events = match self {
             // Ends and errors are always told.
             Operation::Receive { kind: StreamKind::PipeWriter, .. } => Events::NONE,
-            Operation::Accept { .. } | Operation::Receive { .. } => Events::READ,
+            Operation::Accept { .. }
+            | Operation::AwaitConnection { .. }
+            | Operation::Receive { .. } => Events::READ,
             Operation::Send { .. } | Operation::Connect { .. } => Events::WRITE,
         };
         events.bits()
@@ -147,6 +155,7 @@ impl Operation {
     pub(super) fn fd(&self) -> RawFd {
         match *self {
             Operation::Accept { listener: fd }
+            | Operation::AwaitConnection { listener: fd }
             | Operation::Receive { stream: fd, .. }
             | Operation::Send { stream: fd, .. }
             | Operation::Connect { socket: fd, .. } => fd,

@@ -39,6 +39,7 @@ pub(super) fn multishot(operation: &Operation) -> Features {
 pub(super) fn is_native(operation: &Operation, features: Features, has_ring: bool) -> bool {
     match operation {
         Operation::Accept { .. } => features.contains(Features::MULTISHOT_ACCEPT),
+        Operation::AwaitConnection { .. } => false,
         Operation::Receive { kind, .. } => has_ring && *kind != StreamKind::PipeWriter,
         Operation::Send { .. } | Operation::Connect { .. } => true,
     }
@@ -50,6 +51,7 @@ pub(super) fn native(operation: &mut Operation, features: Features) -> squeue::E
         Operation::Accept { listener } => {
             opcode::AcceptMulti::new(types::Fd(listener)).flags(sys::ACCEPT_FLAGS).build()
         }
+        Operation::AwaitConnection { .. } => poll(operation),
         Operation::Receive { stream, kind, pool } => {
             receive(types::Fd(stream), kind, pool, features)
         }

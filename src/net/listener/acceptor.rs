@@ -2,8 +2,10 @@
 //!
 //! A multishot accept takes whatever comes until it is cancelled, however long the backlog is. So
 //! the backlog is first emptied by hand, up to the limit; only when it is empty does the multishot
-//! accept take over, and when the queue is full, it is cancelled.
+//! accept take over, and when the queue is full, it is cancelled. By then, it may have taken too many:
+//! where a [`Budget`] is not to be exceeded, all is accepted by hand.
 
+use super::budget::Budget;
 use super::error::{ListenerError, Reason};
 use super::pause::{Pause, Refusal};
 use super::queue::{Queue, Ticket};
@@ -26,6 +28,7 @@ pub(crate) struct Acceptor {
     close_watch: Cell<Option<u32>>,
     /// `None` once it is closed, and the kernel has let go of it.
     socket: RefCell<Option<OwnedFd>>,
+    budget: Option<Rc<dyn Budget>>,
     state: RefCell<State>,
 }
 
@@ -45,7 +48,7 @@ enum Activity {
     Resting,
     /// In its next turn, the loop looks into the backlog.
     Looking,
-    /// The kernel accepts.
+    /// The kernel accepts, or waits for something to be accepted.
     Accepting(OperationKey),
     /// As `Accepting`, until it is cancelled.
     Stopping,
@@ -54,8 +57,9 @@ enum Activity {
 }
 
 impl Acceptor {
-    /// Takes a socket that listens, for the current loop.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<Rc<Acceptor>> {
+    /// Takes a socket that listens, for the current loop. Of a `budget`, each connection takes
+    /// one.
+    pub(crate) fn new(socket: OwnedFd, budget: Option<Rc<dyn Budget>>) -> io::Result<Rc<Acceptor>> {
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
         io_loop.core().check_usable()?;
         socket2::SockRef::from(&socket).set_nonblocking(true)?;
@@ -64,6 +68,7 @@ impl Acceptor {
             core: Rc::downgrade(core),
             close_watch: Cell::new(None),
             socket: RefCell::new(Some(socket)),
+            budget,
             state: RefCell::default(),
         });
         let owner: Rc<dyn Owner> = acceptor.clone();
@@ -146,7 +151,7 @@ impl Acceptor {
     fn look_if_low(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
         let is_due = state.activity == Activity::Resting && state.queue.is_low();
-        if !is_due || state.ended.is_some() {
+        if !is_due || state.ended.is_some() || self.is_spent() {
             return;
         }
         let Some(core) = self.core.upgrade() else { return };
@@ -168,7 +173,10 @@ impl Acceptor {
         // They are woken last, as they may do anything, and panic.
         let mut wakers = Wakers::default();
         match self.empty_backlog(&mut wakers) {
-            Ok(()) => self.state.borrow_mut().activity = Activity::Resting,
+            Ok(()) => {
+                self.state.borrow_mut().activity = Activity::Resting;
+                wakers.extend(self.in_vain());
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.arm(),
             Err(error) => self.refused(error),
         }
@@ -190,9 +198,7 @@ impl Acceptor {
 
     fn arm(self: &Rc<Self>) {
         let submitted = match self.core.upgrade() {
-            Some(core) => {
-                core.submit(Operation::Accept { listener: self.raw_fd() }, self.clone()).ok()
-            }
+            Some(core) => core.submit(self.operation(), self.clone()).ok(),
             None => None,
         };
         match submitted {
@@ -203,19 +209,38 @@ impl Acceptor {
         }
     }
 
+    fn operation(&self) -> Operation {
+        let listener = self.raw_fd();
+        match self.budget {
+            None => Operation::Accept { listener },
+            Some(_) => Operation::AwaitConnection { listener },
+        }
+    }
+
     /// Queues a connection, unless the listener has ended. Who is to be woken for it.
     fn accepted(&self, socket: OwnedFd) -> Option<Waker> {
         let mut state = self.state.borrow_mut();
         if state.ended.is_some() {
             return None;
         }
+        self.budget.iter().for_each(|budget| budget.take());
         state.pause.accepted();
         state.queue.push(socket)
     }
 
     fn has_room(&self) -> bool {
         let state = self.state.borrow();
-        state.ended.is_none() && !state.queue.is_full()
+        state.ended.is_none() && !state.queue.is_full() && !self.is_spent()
+    }
+
+    /// Who waits for a connection that cannot be accepted, as others have used the budget up. Woken,
+    /// they find that out, and wait for it to be given back.
+    fn in_vain(&self) -> Option<Waker> {
+        if self.is_spent() { self.state.borrow_mut().queue.pop_waker() } else { None }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.budget.as_ref().is_some_and(|budget| budget.is_spent())
     }
 
     fn stop_if_full(&self) {
@@ -323,7 +348,10 @@ impl Owner for Acceptor {
                 match result {
                     _ if is_closed => self.close_socket(),
                     Err(error) if before != Activity::Stopping => self.refused(error),
-                    _ => self.look_if_low(),
+                    _ => {
+                        self.look_if_low();
+                        Wakers::one(self.in_vain()).wake();
+                    }
                 }
             }
             // What everybody is told when the loop is closed.

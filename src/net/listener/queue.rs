@@ -28,7 +28,6 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// 0 is none until further notice.
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
@@ -36,6 +35,11 @@ impl Queue {
     /// Adds a connection. The one who waited longest is to be woken.
     pub(super) fn push(&mut self, socket: OwnedFd) -> Option<Waker> {
         self.sockets.push_back(socket);
+        self.pop_waker()
+    }
+
+    /// Who has waited longest is not waiting any more.
+    pub(super) fn pop_waker(&mut self) -> Option<Waker> {
         self.waiters.pop_front().map(|(_, waker)| waker)
     }
 
@@ -86,7 +90,7 @@ impl Queue {
         if self.sockets.is_empty() {
             return None;
         }
-        self.waiters.pop_front().map(|(_, waker)| waker)
+        self.pop_waker()
     }
 
     /// Everybody and everything.

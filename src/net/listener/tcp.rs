@@ -75,7 +75,7 @@ impl TcpListener {
     /// [`LoopError`](crate::LoopError), if no loop is current, or it is closed; what the operating
     /// system reports.
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-        Ok(TcpListener { acceptor: Acceptor::new(listener.into())? })
+        Ok(TcpListener { acceptor: Acceptor::new(listener.into(), None)? })
     }
 
     /// Where it listens: with the port that it was given, if it asked for any.

@@ -51,7 +51,7 @@ impl UnixListener {
     /// [`LoopError`](crate::LoopError), if no loop is current, or it is closed; what the operating
     /// system reports.
     pub fn from_std(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
-        Ok(UnixListener { acceptor: Acceptor::new(listener.into())? })
+        Ok(UnixListener { acceptor: Acceptor::new(listener.into(), None)? })
     }
 
     /// Where it listens.

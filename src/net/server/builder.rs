@@ -6,11 +6,12 @@ use crate::LoopError;
 use crate::io_loop::{Core, IoLoop};
 use crate::net::bind::{BindOptions, bind_sockets};
 use crate::net::context::context;
-use crate::net::listener::{Accept, Acceptor};
+use crate::net::listener::{Accept, Acceptor, Budget};
 use crate::net::{Family, IoStream, ListenerError};
 use crate::task::Source;
 use crate::task::body::Failure;
 use crate::task::outcome::Outcome;
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -19,11 +20,7 @@ use std::os::unix::net::UnixListener;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, ready};
-
-/// How many connections per socket a limited server accepts ahead of their handlers, at most: a
-/// listener's default.
-const AHEAD: usize = 128;
+use std::task::{Context, Poll};
 
 /// Settings of a server that is to be started; made by [`TcpServer::builder`].
 ///
@@ -76,9 +73,9 @@ impl TcpServerBuilder {
     /// one of [`bind_sockets`].
     ///
     /// Servers that share a port are better off with sockets of their own
-    /// ([`reuse_port`](Self::reuse_port)). Of those that share a socket, the kernel wakes one for a
-    /// connection: if that one is just full, or stops, the others do not hear of it before the next
-    /// connection comes.
+    /// ([`reuse_port`](Self::reuse_port)). Of those that share a socket, and have no limit of connections,
+    /// the kernel wakes one for a connection: if that one just stops, the others do not hear of it before
+    /// the next connection comes.
     pub fn add_socket(mut self, listener: TcpListener) -> TcpServerBuilder {
         self.places.push(Place::Socket(listener));
         self
@@ -112,7 +109,10 @@ impl TcpServerBuilder {
 
     /// No more connections than this at a time, at all places together. The rest waits in the kernel's
     /// backlog until one of them ends: its handler has ended, and its stream is closed, after what was
-    /// written is sent. No limit by default; 1 at least.
+    /// written is sent. Then the place that has served the longest ago is the first to accept.
+    ///
+    /// No limit by default; 1 at least. With a limit, each connection takes a system call to accept;
+    /// without, the kernel accepts all that come.
     pub fn max_connections(mut self, connections: usize) -> TcpServerBuilder {
         self.max_connections = connections;
         self
@@ -136,7 +136,8 @@ impl TcpServerBuilder {
         let io_loop = IoLoop::try_current().ok_or(LoopError::NoCurrent)?;
         let core = io_loop.core();
         let connections = Connections::new(self.max_connections);
-        let acceptors = self.acceptors()?;
+        let budget = connections.is_limited().then(|| connections.clone() as Rc<dyn Budget>);
+        let acceptors = self.acceptors(budget)?;
         let addresses = acceptors.iter().filter_map(|acceptor| {
             acceptor.with_socket(|socket| socket.local_addr()).ok()?.as_socket()
         });
@@ -153,23 +154,28 @@ impl TcpServerBuilder {
                 connections: connections.clone(),
                 handler: handler.clone(),
                 source,
+                last: Cell::default(),
             };
             drop(core.spawn(source, accepting.run(), Failure::of_outcome));
         }
         Ok(TcpServer { shared: Rc::new(shared) })
     }
 
-    fn acceptors(self) -> io::Result<Vec<Rc<Acceptor>>> {
+    fn acceptors(self, budget: Option<Rc<dyn Budget>>) -> io::Result<Vec<Rc<Acceptor>>> {
         let mut acceptors = Vec::new();
+        let mut add = |socket| {
+            acceptors.push(Acceptor::new(socket, budget.clone())?);
+            Ok::<_, io::Error>(())
+        };
         for place in self.places {
             match place {
                 Place::Host(host, port) => {
                     for socket in bind_sockets(&host, port, &self.options)? {
-                        acceptors.push(Acceptor::new(socket.into())?);
+                        add(socket.into())?;
                     }
                 }
-                Place::Socket(socket) => acceptors.push(Acceptor::new(socket.into())?),
-                Place::Unix(socket) => acceptors.push(Acceptor::new(socket.into())?),
+                Place::Socket(socket) => add(socket.into())?,
+                Place::Unix(socket) => add(socket.into())?,
             }
         }
         if acceptors.is_empty() {
@@ -187,6 +193,8 @@ struct Accepting<F> {
     connections: Rc<Connections>,
     handler: Rc<F>,
     source: Source,
+    /// The number of the last connection that it has served.
+    last: Cell<u64>,
 }
 
 impl<F, Fut> Accepting<F>
@@ -207,17 +215,14 @@ where
         }
     }
 
-    /// Leaves connections in the backlog while there are too many: also if those of other sockets have
-    /// become too many since this one has asked.
+    /// Leaves connections in the backlog while there are too many. Those that are accepted count.
     fn poll_next(
         &self,
         accept: &mut Accept<'_>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<IoStream>> {
         if self.connections.is_limited() {
-            let polled = self.connections.poll_room(context);
-            self.acceptor.set_limit(self.connections.room().min(AHEAD));
-            ready!(polled);
+            let _ = self.connections.poll_room(self.last.get(), context);
         }
         Pin::new(accept).poll(context)
     }
@@ -225,6 +230,7 @@ where
     fn begin(&self, stream: IoStream) {
         if let Some(core) = self.core.upgrade() {
             let handler = self.handler.clone();
+            self.last.set(self.connections.next_number());
             self.connections.spawn(&core, self.source, stream, move |stream| handler(stream));
         }
     }

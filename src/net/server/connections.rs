@@ -3,6 +3,7 @@
 
 use crate::io_loop::Core;
 use crate::net::IoStream;
+use crate::net::listener::Budget;
 use crate::net::stream::Inner;
 use crate::net::wakers::Wakers;
 use crate::task::Source;
@@ -10,7 +11,7 @@ use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
 use crate::task::outcome::Outcome;
 use slab::Slab;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -18,8 +19,12 @@ use std::task::{Context, Poll, Waker};
 pub(super) struct Connections {
     all: RefCell<Slab<Connection>>,
     limit: usize,
-    /// Those who wait for connections to end.
-    watchers: RefCell<Vec<Waker>>,
+    /// Accepted, and not here yet. Only counted if there is a limit.
+    accepted: Cell<usize>,
+    /// How many there have been.
+    total: Cell<u64>,
+    /// Those who wait for connections to end, each with a rank: the lowest is woken first.
+    watchers: RefCell<Vec<(u64, Waker)>>,
 }
 
 struct Connection {
@@ -33,6 +38,8 @@ impl Connections {
         Rc::new(Connections {
             all: RefCell::default(),
             limit: limit.max(1),
+            accepted: Cell::default(),
+            total: Cell::default(),
             watchers: RefCell::default(),
         })
     }
@@ -57,6 +64,9 @@ impl Connections {
         Fut: Future + 'static,
         Fut::Output: Outcome,
     {
+        if self.is_limited() {
+            self.accepted.set(self.accepted.get() - 1);
+        }
         let connection = Connection { task: None, stream: Rc::downgrade(stream.inner()) };
         let key = self.all.borrow_mut().insert(connection);
         let entry = Rc::new(Entry { connections: self.clone(), key });
@@ -72,30 +82,32 @@ impl Connections {
         }
     }
 
-    /// How many more there may be.
-    pub(super) fn room(&self) -> usize {
-        self.limit.saturating_sub(self.len())
+    /// Numbers the connections in order.
+    pub(super) fn next_number(&self) -> u64 {
+        self.total.set(self.total.get() + 1);
+        self.total.get()
     }
 
-    /// Ready when there may be more.
-    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
-        self.watch(context, || self.room() > 0)
+    /// Ready when there may be more. Whoever has served the longest ago, as `last` says, is woken first.
+    pub(super) fn poll_room(&self, last: u64, context: &Context<'_>) -> Poll<()> {
+        self.watch(last, context, || !self.is_spent())
     }
 
     /// Waits until there are none.
     pub(super) async fn ended(&self) {
-        poll_fn(|context| self.watch(context, || self.len() == 0)).await;
+        poll_fn(|context| self.watch(0, context, || self.len() == 0)).await;
     }
 
-    fn watch(&self, context: &Context<'_>, is_due: impl Fn() -> bool) -> Poll<()> {
+    fn watch(&self, rank: u64, context: &Context<'_>, is_due: impl Fn() -> bool) -> Poll<()> {
         // User code, before anything is borrowed or looked at.
         let waker = context.waker().clone();
         if is_due() {
             return Poll::Ready(());
         }
         let mut watchers = self.watchers.borrow_mut();
-        if !watchers.iter().any(|watcher| watcher.will_wake(&waker)) {
-            watchers.push(waker);
+        match watchers.iter_mut().find(|(_, watcher)| watcher.will_wake(&waker)) {
+            Some((known, _)) => *known = rank,
+            None => watchers.push((rank, waker)),
         }
         Poll::Pending
     }
@@ -118,6 +130,16 @@ impl Connections {
     }
 }
 
+impl Budget for Connections {
+    fn is_spent(&self) -> bool {
+        self.len() + self.accepted.get() >= self.limit
+    }
+
+    fn take(&self) {
+        self.accepted.set(self.accepted.get() + 1);
+    }
+}
+
 /// The place of a connection, given back when its handler has ended, or is dropped, and its stream is
 /// gone.
 struct Entry {
@@ -130,7 +152,8 @@ impl Drop for Entry {
         let connection = self.connections.all.borrow_mut().try_remove(self.key);
         // Its task is detached, so that the loop reports how it ended.
         drop(connection);
-        let watchers = self.connections.watchers.take();
-        watchers.into_iter().collect::<Wakers>().wake();
+        let mut watchers = self.connections.watchers.take();
+        watchers.sort_by_key(|(rank, _)| *rank);
+        watchers.into_iter().map(|(_, waker)| waker).collect::<Wakers>().wake();
     }
 }

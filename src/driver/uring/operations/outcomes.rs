@@ -86,7 +86,7 @@ impl Operations {
                 *sent += result as usize;
                 *sent >= data.len()
             }
-            Operation::Connect { .. } => true,
+            Operation::AwaitConnection { .. } | Operation::Connect { .. } => true,
             Operation::Receive { .. } => false,
         };
         if is_over {
@@ -164,6 +164,7 @@ impl Operations {
     fn attempt(&mut self, slot: u32) {
         match &mut self.slots[slot as usize].operation {
             Operation::Accept { .. } => self.attempt_accept(slot),
+            Operation::AwaitConnection { .. } => self.end(slot, Ok(())),
             Operation::Receive { .. } => self.attempt_receive(slot),
             // Every kernel has requests for these.
             Operation::Send { .. } | Operation::Connect { .. } => {}
