@@ -263,6 +263,24 @@ fn a_path_is_quoted_in_an_error_and_printable() {
 }
 
 #[test]
+fn a_path_is_not_cut_off_at_a_zero_byte() {
+    on_loop(|io_loop| {
+        let path = temporary("zero");
+        let listener = UnixListener::bind(&path).unwrap();
+        let longer = format!("{}\0.more", path.display());
+        let error = run(io_loop, || IoStream::connect_unix(&longer)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&format!("{longer:?}: ")), "{error}");
+        // It is a name, with a zero byte in it.
+        let name = format!("\0{longer}");
+        let error = run(io_loop, || IoStream::connect_unix(&name)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        std::fs::remove_file(&path).unwrap();
+        drop(listener);
+    });
+}
+
+#[test]
 fn a_unix_connection_waits_for_room_in_the_backlog() {
     on_loop(|io_loop| {
         let path = temporary("backlog");

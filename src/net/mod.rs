@@ -63,6 +63,7 @@ mod listener;
 mod resolver;
 mod server;
 mod stream;
+mod unix_address;
 mod wakers;
 
 pub use bind::{BindOptions, BindUnixOptions, bind_sockets, bind_unix_socket};

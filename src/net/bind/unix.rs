@@ -1,10 +1,10 @@
 //! [`bind_unix_socket`].
 
 use super::{BACKLOG, at, clamp};
+use crate::net::unix_address::{is_abstract, unix_address};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -75,8 +75,8 @@ pub fn bind_unix_socket(
 }
 
 fn bind(path: &Path, options: &BindUnixOptions) -> io::Result<UnixListener> {
-    let address = SockAddr::unix(path)?;
-    let has_file = !path.as_os_str().as_bytes().starts_with(b"\0");
+    let address = unix_address(path)?;
+    let has_file = !is_abstract(path);
     if has_file {
         remove_stale(path, &address)?;
     }

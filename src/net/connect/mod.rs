@@ -11,6 +11,7 @@ pub use connector::{TcpConnector, connect_tcp};
 
 use super::IoStream;
 use super::context::context;
+use super::unix_address::unix_address;
 use crate::LoopError;
 use crate::io_loop::{Core, IoLoop};
 use attempt::Attempt;
@@ -66,7 +67,7 @@ impl IoStream {
     /// ```
     pub async fn connect_unix(path: impl AsRef<Path>) -> io::Result<IoStream> {
         let path = path.as_ref();
-        let connected = match SockAddr::unix(path) {
+        let connected = match unix_address(path) {
             Ok(address) => connect(&address).await,
             Err(error) => Err(error),
         };
