@@ -14,11 +14,13 @@
 //! door, instead of filling the server's memory, or holding up the rest. Ctrl-C stops it.
 
 mod host_port;
+mod say;
 
 use ringloop::net::{StreamError, TcpServer};
 use ringloop::{IoLoop, IoStream};
+use say::say;
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,13 +44,13 @@ fn run() -> io::Result<()> {
     let server = TcpServer::builder()
         .listen(&host, port)
         .serve(move |stream| take_part(room.clone(), Rc::new(stream)))?;
-    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
+    server.local_addrs().iter().for_each(|address| say(format_args!("listening on {address}")));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
     io_loop.start()?;
     io_loop.close(false)?;
-    println!("stopped");
+    say("stopped");
     Ok(())
 }
 
@@ -67,7 +69,7 @@ impl Room {
                 return true;
             }
             let Err(error) = stream.write(line.clone()).queued() else { return true };
-            log(&match StreamError::of(&error) {
+            say(match StreamError::of(&error) {
                 Some(StreamError::WriteLimit(_)) => format!("{member} is too slow"),
                 _ => format!("{member} is gone"),
             });
@@ -79,14 +81,14 @@ impl Room {
 
     fn leave(&self, who: SocketAddr) {
         self.members.borrow_mut().retain(|(member, _)| *member != who);
-        log(&format!("{who} leaves"));
+        say(format_args!("{who} leaves"));
     }
 }
 
 async fn take_part(room: Rc<Room>, stream: Rc<IoStream>) -> io::Result<()> {
     let who = stream.peer_addr()?;
     stream.set_max_write_buffer_size(MOST_UNHEARD);
-    log(&format!("{who} joins"));
+    say(format_args!("{who} joins"));
     room.members.borrow_mut().push((who, stream.clone()));
     // Until the end of the connection, or a line that is too long.
     while let Ok(line) = stream.read_until(b"\n", LONGEST_LINE).await {
@@ -94,9 +96,4 @@ async fn take_part(room: Rc<Room>, stream: Rc<IoStream>) -> io::Result<()> {
     }
     room.leave(who);
     Ok(())
-}
-
-fn log(line: &str) {
-    // A closed standard output is no reason to stop.
-    let _ = writeln!(io::stdout(), "{line}");
 }

@@ -13,9 +13,11 @@
 //! Ctrl-C stops it: it accepts nothing more, and gives the clients that are there half a second.
 
 mod host_port;
+mod say;
 
 use ringloop::net::TcpServer;
 use ringloop::{IoLoop, IoStream};
+use say::say;
 use std::io;
 use std::time::Duration;
 
@@ -36,13 +38,13 @@ fn run() -> io::Result<()> {
         // A client that is gone needs no word.
         |stream| async move { drop(echo(stream).await) },
     )?;
-    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
+    server.local_addrs().iter().for_each(|address| say(format_args!("listening on {address}")));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
     io_loop.start()?;
     io_loop.run_sync(|| server.shutdown(GRACE), None)?;
-    println!("stopped");
+    say("stopped");
     Ok(())
 }
 

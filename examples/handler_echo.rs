@@ -13,10 +13,12 @@
 
 mod accept;
 mod host_port;
+mod say;
 
 use accept::Acceptor;
 use ringloop::net::{BindOptions, bind_sockets};
 use ringloop::{Events, IoLoop};
+use say::say;
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -38,7 +40,7 @@ fn run() -> io::Result<()> {
     let io_loop = IoLoop::new()?;
     let buffer: Buffer = Rc::new(RefCell::new([0; 64 * 1024]));
     for listener in bind_sockets(&host, port, &BindOptions::new())? {
-        println!("listening on {}", listener.local_addr()?);
+        say(format_args!("listening on {}", listener.local_addr()?));
         let buffer = buffer.clone();
         Acceptor::new(listener, move |stream, peer| {
             if let Err(error) = serve(stream, buffer.clone()) {
@@ -51,7 +53,7 @@ fn run() -> io::Result<()> {
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
     io_loop.start()?;
     io_loop.close(false)?;
-    println!("stopped");
+    say("stopped");
     Ok(())
 }
 

@@ -14,10 +14,12 @@
 //! not take it for an end. Ctrl-C stops it.
 
 mod host_port;
+mod say;
 
 use futures::future::try_join;
 use ringloop::net::{TcpConnector, TcpServer};
 use ringloop::{IoLoop, IoStream};
+use say::say;
 use std::io;
 use std::net::Shutdown;
 use std::time::Duration;
@@ -43,13 +45,13 @@ fn run() -> io::Result<()> {
     let server = TcpServer::builder()
         .listen(&own_host, own_port)
         .serve(move |client| serve(client, host.clone(), port))?;
-    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
+    server.local_addrs().iter().for_each(|address| say(format_args!("listening on {address}")));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
     io_loop.start()?;
     io_loop.close(false)?;
-    println!("stopped");
+    say("stopped");
     Ok(())
 }
 

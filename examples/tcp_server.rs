@@ -11,10 +11,12 @@
 //! Ctrl-C stops it.
 
 mod host_port;
+mod say;
 
 use ringloop::net::TcpServer;
 use ringloop::{IoLoop, IoStream};
-use std::io::{self, Write};
+use say::say;
+use std::io;
 
 /// Who says more than this is not listened to any longer.
 const LONGEST_MESSAGE: usize = 1 << 20;
@@ -31,13 +33,13 @@ fn run() -> io::Result<()> {
     let (host, port) = host_port::parse(&address)?;
     let io_loop = IoLoop::new()?;
     let server = TcpServer::builder().listen(&host, port).serve(handle)?;
-    server.local_addrs().iter().for_each(|address| println!("listening on {address}"));
+    server.local_addrs().iter().for_each(|address| say(format_args!("listening on {address}")));
 
     let handle = io_loop.handle();
     ctrlc::set_handler(move || handle.stop()).map_err(io::Error::other)?;
     io_loop.start()?;
     io_loop.close(false)?;
-    println!("stopped");
+    say("stopped");
     Ok(())
 }
 
@@ -46,7 +48,6 @@ async fn handle(stream: IoStream) -> io::Result<()> {
     let peer = stream.peer_addr()?;
     let message = stream.read_until_close(LONGEST_MESSAGE).await?;
     let text = String::from_utf8_lossy(&message);
-    // A closed standard output is no reason to stop serving.
-    let _ = writeln!(io::stdout(), "{peer}: {}", text.trim_end());
+    say(format_args!("{peer}: {}", text.trim_end()));
     Ok(())
 }

@@ -392,6 +392,32 @@ fn clients_and_proxies_connect_to_ipv6_addresses_in_brackets() {
     proxy.stop();
 }
 
+fn catches_interrupts(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 1 << (libc::SIGINT - 1) != 0
+}
+
+#[test]
+fn a_server_whose_output_nobody_reads_any_more_ends_like_others() {
+    for name in ["echo_server", "handler_echo", "tcp_server", "chat", "proxy"] {
+        let mut server = example(name);
+        server.arg("127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut server = server.spawn().unwrap();
+        let mut output = BufReader::new(server.stdout.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        drop(output);
+        while !catches_interrupts(server.id()) {
+            thread::yield_now();
+        }
+        // SAFETY: passes no memory; the process is ours, and not waited for yet.
+        assert_eq!(unsafe { libc::kill(server.id() as libc::pid_t, libc::SIGINT) }, 0);
+        let Output { status, stderr, .. } = server.wait_with_output().unwrap();
+        let complaint = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), &*complaint), (Some(0), ""), "{name}");
+    }
+}
+
 #[test]
 fn control_c_ends_a_server_with_clients_and_frees_its_port_at_once() {
     for name in ["echo_server", "handler_echo", "tcp_server", "chat"] {
