@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -46,6 +46,56 @@ fn urgent_data_of_a_socket_is_told_every_turn_until_it_is_received_or_once_an_ed
             let calls = if trigger == Trigger::Level { 3 } else { 1 };
             assert_eq!(masks.take(), vec![Events::PRIORITY; calls], "{trigger:?}");
             receive_urgent(&clone);
+        }
+    }
+}
+
+/// Two ends of a pseudo-terminal. The first is told of changes of state, too (`TIOCPKT`).
+fn pseudo_terminal() -> (File, File) {
+    let (mut master, mut slave) = (-1, -1);
+    let (name, settings, size) = (ptr::null_mut(), ptr::null(), ptr::null());
+    // SAFETY: the first two are written to, the others are none.
+    let opened = unsafe { libc::openpty(&mut master, &mut slave, name, settings, size) };
+    assert_eq!(opened, 0, "{}", io::Error::last_os_error());
+    let on: libc::c_int = 1;
+    // SAFETY: reads the number during the call.
+    assert_eq!(unsafe { libc::ioctl(master, libc::TIOCPKT, &raw const on) }, 0);
+    // SAFETY: both have just been made, and nobody else owns them.
+    unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) }
+}
+
+fn stop_output(slave: &File, stop: bool) {
+    let action = if stop { libc::TCOOFF } else { libc::TCOON };
+    // SAFETY: passes no memory.
+    assert_eq!(unsafe { libc::tcflow(slave.as_raw_fd(), action) }, 0);
+}
+
+#[test]
+fn a_change_of_state_of_a_pseudo_terminal_is_told_every_turn_until_it_is_read_or_once_an_edge() {
+    for interest in [Events::PRIORITY, Events::PRIORITY | Events::READ] {
+        for (io_loop, trigger) in loops().zip(TRIGGERS.into_iter().cycle()) {
+            let (master, mut slave) = pseudo_terminal();
+            let (masks, mut clone) = (Masks::new(), master.try_clone().unwrap());
+            io_loop.add_handler_with(master, interest, trigger, masks.handler()).unwrap();
+            let calls = || {
+                (0..3).for_each(|_| turn(&io_loop));
+                masks.take()
+            };
+            assert!(calls().is_empty());
+            for stops in [true, false, true] {
+                stop_output(&slave, stops);
+                let told = vec![interest; if trigger == Trigger::Level { 3 } else { 1 }];
+                assert_eq!(calls(), told, "{trigger:?}");
+                assert_eq!(clone.read(&mut [0; 9]).unwrap(), 1);
+                assert!(calls().is_empty());
+            }
+            stop_output(&slave, false);
+            assert_eq!(clone.read(&mut [0; 9]).unwrap(), 1);
+            calls();
+            // That is not urgent.
+            slave.write_all(b"x").unwrap();
+            let ordinary = interest - Events::PRIORITY;
+            assert!(calls().iter().all(|events| *events == ordinary && !ordinary.is_empty()));
         }
     }
 }

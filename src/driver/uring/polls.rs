@@ -40,7 +40,7 @@ enum Reading {
     /// Nothing but that it is worth a look: for the urgent data of a socket, the kernel's masks are
     /// not to be believed.
     Hint,
-    /// As `OneShot`, and asking the file again may not bring it back.
+    /// Something that is true, and that asking the file again may not bring back. There may be more.
     Told,
 }
 
@@ -94,7 +94,7 @@ impl Slot {
         self.interest = interest & Events::all();
         self.mask = self.interest.bits();
         self.socket = self.is_urgent() && sys::is_socket(fd);
-        if self.socket {
+        if self.is_urgent() {
             // Wake-ups for urgent data are filtered by the kernel as if they were for ordinary
             // data, so whoever wants the one must listen for the other.
             self.mask |= Events::READ.bits();
@@ -106,8 +106,8 @@ impl Slot {
         self.multishot = multishot;
         self.reading = match multishot {
             _ if self.socket => Reading::Hint,
+            _ if self.is_urgent() => Reading::Told,
             true => Reading::Multishot,
-            false if self.is_urgent() => Reading::Told,
             false => Reading::OneShot,
         };
     }
@@ -365,13 +365,21 @@ impl Polls {
             Reading::OneShot => self.found(fd, events),
             Reading::Multishot => self.found_by_multishot(fd, events, completion.has_more()),
             Reading::Hint => self.look(fd, completion.has_more()),
-            Reading::Told => self.told(fd, events),
+            Reading::Told => self.told(fd, result as u32, completion.has_more()),
         }
         true
     }
 
+    /// Adds to what a completion tells what the file says now: wake-ups for urgent data may call it
+    /// ordinary.
     #[cold]
-    fn told(&mut self, fd: RawFd, events: Events) {
+    fn told(&mut self, fd: RawFd, mask: u32, more: bool) {
+        let slot = &self.slots[fd as usize];
+        let mask = mask | sys::poll_now(fd, slot.interest.bits());
+        let events = Events::from_poll(mask, slot.interest);
+        if slot.multishot {
+            return self.found_by_multishot(fd, events, more);
+        }
         if events.is_empty() {
             return self.park(fd);
         }

@@ -25,8 +25,8 @@ macro_rules! accepts {
             }
 
             /// Sets how many connections may wait to be taken by [`accept`](Self::accept) before the
-            /// rest is left in the kernel's backlog. 128 by default, 1 at least. A burst may exceed
-            /// it a little.
+            /// rest is left in the kernel's backlog. 128 by default, 1 at least. A burst that comes
+            /// between two turns may exceed it, by up to a backlog.
             pub fn set_accept_limit(&self, connections: usize) {
                 self.acceptor.set_limit(connections.max(1));
             }
