@@ -7,12 +7,14 @@ mod support;
 use listener_support::{
     SHORT, assert_same, blank_socket, both_ways, connect_many, is_closed, listen, rebind, run,
 };
+use ringloop::net::TcpServer;
 use ringloop::{IoStream, time};
 use std::fs::File;
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use support::turn;
+use support::{Count, turn, turn_until};
 
 /// The process's limit of descriptors, lowered to what is open and a few more; restored at the end.
 struct LowLimit(libc::rlimit);
@@ -124,6 +126,48 @@ fn a_listener_that_pauses_can_be_closed() {
         drop(limit);
         drop(rebind(address));
         assert!(clients.iter().all(is_closed));
+    });
+}
+
+#[test]
+fn out_of_descriptors_a_server_with_a_limit_goes_on_when_a_connection_ends() {
+    both_ways(|io_loop| {
+        let server = TcpServer::builder().listen("127.0.0.1", 0).max_connections(4);
+        let served = Count::default();
+        let count = served.clone();
+        let server = server.serve(move |stream| {
+            count.hit();
+            async move { stream.read_until_close(1).await.map(drop) }
+        });
+        let server = server.unwrap();
+        let address = server.local_addrs()[0];
+        // It waits for connections.
+        (0..3).for_each(|_| turn(io_loop));
+        let clients = connect_many(address, 10);
+        let limit = LowLimit::spare(2);
+        turn_until(io_loop, || served.get() == 2);
+        turn_until(io_loop, || io_loop.metrics().accept_pauses == 1);
+        // Their descriptors stay, or there would be more of them for the server.
+        for (number, client) in clients.iter().enumerate() {
+            turn_until(io_loop, || served.get() > number);
+            assert!(server.connections() <= 2);
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        turn_until(io_loop, || server.connections() == 0);
+        server.stop();
+        drop(limit);
+        drop(rebind(address));
+    });
+}
+
+#[test]
+fn a_server_with_a_limit_that_waits_for_connections_can_be_stopped() {
+    both_ways(|io_loop| {
+        let server = TcpServer::builder().listen("127.0.0.1", 0).max_connections(4);
+        let server = server.serve(|stream| async move { drop(stream) }).unwrap();
+        (0..3).for_each(|_| turn(io_loop));
+        server.stop();
+        drop(rebind(server.local_addrs()[0]));
     });
 }
 
