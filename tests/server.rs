@@ -19,6 +19,7 @@ use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 use stress_support::{alone, assert_open_fds, open_fds};
@@ -722,6 +723,24 @@ fn a_storm_of_connections_that_come_and_go_is_served_to_the_last() {
         });
         turn_until(io_loop, || server.connections() == 0);
         drop(server);
+    });
+}
+
+#[test]
+fn a_shutdown_that_is_given_up_keeps_no_waker() {
+    both_ways(|io_loop, _| {
+        let server = local().serve(until_end).unwrap();
+        let client = connect(&server);
+        turn_until(io_loop, || server.connections() == 1);
+        let (alarm, waker) = Alarm::new();
+        {
+            let mut shutdown = pin!(server.shutdown(LONG));
+            assert!(shutdown.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        drop(waker);
+        assert_eq!(Arc::strong_count(&alarm), 1);
+        drop(client);
+        turn_until(io_loop, || server.connections() == 0);
     });
 }
 

@@ -64,6 +64,7 @@ mod resolver;
 mod server;
 mod stream;
 mod unix_address;
+mod waiters;
 mod wakers;
 
 pub use bind::{BindOptions, BindUnixOptions, bind_sockets, bind_unix_socket};

@@ -1,6 +1,6 @@
 //! [`TcpServerBuilder`].
 
-use super::connections::Connections;
+use super::connections::{Connections, Watch};
 use super::{Shared, TcpServer};
 use crate::LoopError;
 use crate::io_loop::{Core, IoLoop};
@@ -205,9 +205,10 @@ where
 {
     /// Accepts until the socket is closed.
     async fn run(self) -> io::Result<()> {
+        let mut room = self.connections.watch();
         loop {
             let mut accept = Accept::new(&self.acceptor);
-            match poll_fn(|context| self.poll_next(&mut accept, context)).await {
+            match poll_fn(|context| self.poll_next(&mut room, &mut accept, context)).await {
                 Ok(stream) => self.begin(stream),
                 Err(error) if ListenerError::of(&error).is_some() => return Ok(()),
                 Err(error) => return Err(context("cannot accept", error)),
@@ -218,11 +219,12 @@ where
     /// Leaves connections in the backlog while there are too many. Those that are accepted count.
     fn poll_next(
         &self,
+        room: &mut Watch<'_>,
         accept: &mut Accept<'_>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<IoStream>> {
         if self.connections.is_limited() {
-            let _ = self.connections.poll_room(self.last.get(), context);
+            let _ = room.poll_room(self.last.get(), context);
         }
         Pin::new(accept).poll(context)
     }

@@ -5,7 +5,7 @@ use crate::io_loop::Core;
 use crate::net::IoStream;
 use crate::net::listener::Budget;
 use crate::net::stream::Inner;
-use crate::net::wakers::Wakers;
+use crate::net::waiters::{Ticket, Waiters};
 use crate::task::Source;
 use crate::task::body::Failure;
 use crate::task::join::JoinHandle;
@@ -14,7 +14,7 @@ use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 pub(super) struct Connections {
     all: RefCell<Slab<Connection>>,
@@ -23,8 +23,8 @@ pub(super) struct Connections {
     accepted: Cell<usize>,
     /// How many there have been.
     total: Cell<u64>,
-    /// Those who wait for connections to end, each with a rank: the lowest is woken first.
-    watchers: RefCell<Vec<(u64, Waker)>>,
+    /// Those who wait for connections to end.
+    watchers: RefCell<Waiters>,
 }
 
 struct Connection {
@@ -88,28 +88,14 @@ impl Connections {
         self.total.get()
     }
 
-    /// Ready when there may be more. Whoever has served the longest ago, as `last` says, is woken first.
-    pub(super) fn poll_room(&self, last: u64, context: &Context<'_>) -> Poll<()> {
-        self.watch(last, context, || !self.is_spent())
-    }
-
     /// Waits until there are none.
     pub(super) async fn ended(&self) {
-        poll_fn(|context| self.watch(0, context, || self.len() == 0)).await;
+        let mut watch = self.watch();
+        poll_fn(|context| watch.poll(0, context, |connections| connections.len() == 0)).await;
     }
 
-    fn watch(&self, rank: u64, context: &Context<'_>, is_due: impl Fn() -> bool) -> Poll<()> {
-        // User code, before anything is borrowed or looked at.
-        let waker = context.waker().clone();
-        if is_due() {
-            return Poll::Ready(());
-        }
-        let mut watchers = self.watchers.borrow_mut();
-        match watchers.iter_mut().find(|(_, watcher)| watcher.will_wake(&waker)) {
-            Some((known, _)) => *known = rank,
-            None => watchers.push((rank, waker)),
-        }
-        Poll::Pending
+    pub(super) fn watch(&self) -> Watch<'_> {
+        Watch { connections: self, ticket: None }
     }
 
     /// Cancels all handlers, which end in the loop's next turn, and closes all streams. Returns how
@@ -127,6 +113,43 @@ impl Connections {
             stream.attach(None);
         }
         streams.len()
+    }
+}
+
+/// Waits for connections to end. Dropping it keeps no waker.
+pub(super) struct Watch<'a> {
+    connections: &'a Connections,
+    ticket: Option<Ticket>,
+}
+
+impl Watch<'_> {
+    /// Ready when there may be more connections. Whoever has served the longest ago, as `last` says,
+    /// is woken first.
+    pub(super) fn poll_room(&mut self, last: u64, context: &Context<'_>) -> Poll<()> {
+        self.poll(last, context, |connections| !connections.is_spent())
+    }
+
+    fn poll(
+        &mut self,
+        rank: u64,
+        context: &Context<'_>,
+        is_due: impl Fn(&Connections) -> bool,
+    ) -> Poll<()> {
+        // User code, before anything is borrowed or looked at.
+        let waker = context.waker().clone();
+        if is_due(self.connections) {
+            return Poll::Ready(());
+        }
+        let before = self.connections.watchers.borrow_mut().insert(&mut self.ticket, rank, waker);
+        drop(before);
+        Poll::Pending
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let waker = self.connections.watchers.borrow_mut().remove(&mut self.ticket);
+        drop(waker);
     }
 }
 
@@ -152,8 +175,7 @@ impl Drop for Entry {
         let connection = self.connections.all.borrow_mut().try_remove(self.key);
         // Its task is detached, so that the loop reports how it ended.
         drop(connection);
-        let mut watchers = self.connections.watchers.take();
-        watchers.sort_by_key(|(rank, _)| *rank);
-        watchers.into_iter().map(|(_, waker)| waker).collect::<Wakers>().wake();
+        let watchers = self.connections.watchers.borrow_mut().take_all();
+        watchers.wake();
     }
 }

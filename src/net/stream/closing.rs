@@ -3,9 +3,9 @@
 use super::IoStream;
 use super::error::Reason;
 use super::inner::Inner;
-use super::waiters::Ticket;
 use crate::callbacks::Deferred;
 use crate::io_loop::Core;
+use crate::net::waiters::Ticket;
 use std::fmt;
 use std::future::Future;
 use std::io;

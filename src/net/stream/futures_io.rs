@@ -1,9 +1,9 @@
 //! The traits of `futures-io`, for codecs and other crates that know of no particular runtime.
 
 use super::inner::Inner;
-use super::waiters::Ticket;
 use super::{IoStream, ReadHalf, WriteHalf};
 use crate::buffer::{Payload, Piece};
+use crate::net::waiters::Ticket;
 use crate::net::wakers::Wakers;
 use futures_io::{AsyncBufRead, AsyncRead, AsyncWrite};
 use std::cell::RefCell;

@@ -2,9 +2,9 @@
 
 use super::error::{Reason, StreamError};
 use super::queue::Queue;
-use super::waiters::Waiters;
 use crate::buffer::{Chunk, Piece};
 use crate::driver::OperationKey;
+use crate::net::waiters::Waiters;
 use crate::net::wakers::Wakers;
 use std::io;
 use std::mem;

@@ -3,8 +3,8 @@
 //! `read`, `write`, `closing` and `halves` are what users call, each with its futures, and
 //! `futures_io` is for other crates. `inner` ties together the two sides: `incoming` is what was
 //! received and not read, in its `queue`, which `receiving` has the kernel fill; `outgoing` is what was
-//! written and not sent, which `sending` has the kernel send. `waiters` says who waits for what,
-//! `resets` tells a reset from an end.
+//! written and not sent, which `sending` has the kernel send. `resets` tells a reset from an
+//! end.
 
 mod closing;
 mod error;
@@ -19,7 +19,6 @@ mod read;
 mod receiving;
 mod resets;
 mod sending;
-mod waiters;
 mod write;
 
 pub use closing::Closed;

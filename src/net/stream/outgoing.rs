@@ -1,10 +1,10 @@
 //! The sending side of a stream: what is to be sent, and who waits for that.
 
 use super::error::{Reason, StreamError};
-use super::waiters::Waiters;
 use crate::buffer::{Gather, Payload};
 use crate::driver::OperationKey;
 use crate::handle::Shared;
+use crate::net::waiters::Waiters;
 use crate::net::wakers::Wakers;
 use std::collections::VecDeque;
 use std::io;

@@ -2,10 +2,10 @@
 
 use super::error::Reason;
 use super::inner::Inner;
-use super::waiters::Ticket;
 use crate::buffer::{Gather, Payload};
 use crate::driver::operation::{Operation, QuickSend, StreamKind};
 use crate::io_loop::{Core, Sender};
+use crate::net::waiters::Ticket;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};

@@ -6,8 +6,8 @@
 use super::IoStream;
 use super::error::again;
 use super::inner::Inner;
-use super::waiters::Ticket;
 use crate::buffer::Payload;
+use crate::net::waiters::Ticket;
 use std::fmt;
 use std::future::Future;
 use std::io;
