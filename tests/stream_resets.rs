@@ -186,6 +186,9 @@ fn a_send_that_is_broken_by_a_shutdown_of_the_socket_here_was_not_reset() {
         socket2::SockRef::from(&stream).shutdown(how).unwrap();
         run(&io_loop, async || {
             assert_eq!(errno(stream.write("x").await), libc::EPIPE, "{how:?}");
+            if how == Shutdown::Both {
+                assert!(stream.chunk().await.unwrap().is_none());
+            }
             assert_eq!(told(&stream).await, Some(libc::EPIPE));
         });
     }

@@ -37,6 +37,8 @@ impl Inner {
             (Some(true), _) => Ok(()),
             // What is being sent fails at once.
             (_, None) => return Poll::Pending,
+            // The socket was shut down here.
+            (Some(false), Some(_)) if !sys::is_closed_tcp(socket) => Ok(()),
             // A send that was done in part has taken the error, and has not told.
             (Some(false), Some(Reason::BROKEN)) => Err(Reason::RESET),
             (Some(false), Some(reason)) => Err(reason),
