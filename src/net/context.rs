@@ -2,6 +2,7 @@
 
 use super::StreamError;
 use crate::LoopError;
+use crate::sys::shortage_advice;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -23,12 +24,33 @@ struct Context {
 
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.error)
+        write!(f, "{}: {}", self.what, self.error)?;
+        match shortage_advice(&self.error) {
+            Some(advice) => write!(f, ": {advice}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl Error for Context {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_of_descriptors_is_told_with_the_cure() {
+        let message = |errno| context("cannot", io::Error::from_raw_os_error(errno)).to_string();
+        for (errno, cure) in [(libc::EMFILE, "ulimit -n"), (libc::ENFILE, "fs.file-max")] {
+            let message = message(errno);
+            assert!(message.starts_with("cannot: Too many"), "{message}");
+            assert!(message.ends_with(cure), "{message}");
+        }
+        let other = io::Error::from_raw_os_error(libc::EADDRINUSE);
+        assert_eq!(message(libc::EADDRINUSE), format!("cannot: {other}"));
     }
 }
