@@ -168,8 +168,11 @@ fn a_socket_that_does_not_listen_is_an_error_of_accept() {
                 let error = listener.accept().await.unwrap_err();
                 assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
             }
-            let error = listener.incoming().next().await.unwrap().unwrap_err();
+            let mut incoming = listener.incoming();
+            let error = incoming.next().await.unwrap().unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+            assert!(incoming.is_terminated());
+            assert!(incoming.next().await.is_none());
         });
     });
 }
@@ -195,6 +198,17 @@ fn unix_connections_are_accepted_likewise() {
         drop(listener);
         std::os::unix::net::UnixStream::connect(&path).unwrap_err();
         std::fs::remove_file(&path).unwrap();
+    });
+}
+
+#[test]
+fn a_blocking_socket_is_made_non_blocking() {
+    both_ways(|_| {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::from_std(socket).unwrap();
+        // SAFETY: passes no memory.
+        let flags = unsafe { libc::fcntl(listener.as_raw_fd(), libc::F_GETFL) };
+        assert_eq!(flags & libc::O_NONBLOCK, libc::O_NONBLOCK);
     });
 }
 
@@ -235,6 +249,9 @@ fn wakers_may_use_the_listener_whenever_they_are_cloned_woken_or_dropped() {
         let context = &mut Context::from_waker(&waker);
         let mut clients = Vec::new();
         for _ in 0..3 {
+            let mut given_up = Box::pin(listener.accept());
+            assert!(given_up.as_mut().poll(context).is_pending());
+            drop(given_up);
             let (mut first, mut second) = (pin!(listener.accept()), pin!(listener.accept()));
             for _ in 0..2 {
                 assert!(first.as_mut().poll(context).is_pending());
@@ -259,6 +276,46 @@ fn wakers_may_use_the_listener_whenever_they_are_cloned_woken_or_dropped() {
         taken.sort_unstable();
         made.sort_unstable();
         assert_eq!(taken, made);
+    });
+}
+
+#[test]
+fn wakers_may_use_a_listener_that_an_error_has_ended() {
+    both_ways(|io_loop| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let listener = Rc::new(TcpListener::from_std(socket.unwrap().into()).unwrap());
+        let (errors, meddled_with) = (Count::default(), listener.clone());
+        let count = errors.clone();
+        let waker = meddling_waker(move || {
+            let accepted = meddled_with.accept().now_or_never();
+            count.add(accepted.filter(Result::is_err).iter().count());
+        });
+        let mut accept = pin!(listener.accept());
+        assert!(accept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(errors.get(), 0);
+        turn(io_loop);
+        assert!(errors.get() > 0);
+        assert!(accept.now_or_never().unwrap().is_err());
+    });
+}
+
+#[test]
+fn one_request_accepts_many_connections() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let is_one = io_loop.metrics().features.contains(KernelFeatures::MULTISHOT_ACCEPT);
+        run(io_loop, async || {
+            time::timeout(SHORT, listener.accept()).await.unwrap_err();
+            let before = io_loop.metrics().submissions;
+            let mut streams = Vec::new();
+            for _ in 0..10 {
+                let client = connect(address);
+                streams.push(listener.accept().await.unwrap());
+                assert_same(streams.last().unwrap(), &client);
+            }
+            let submissions = io_loop.metrics().submissions - before;
+            assert!(!is_one || submissions == 0, "{submissions}");
+        });
     });
 }
 

@@ -139,6 +139,23 @@ fn those_who_wait_are_served_in_order_and_one_who_leaves_passes_its_turn_on() {
 }
 
 #[test]
+fn one_who_leaves_without_a_turn_to_pass_on_wakes_nobody() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let ((woken, waker), (other, patient)) = (Alarm::new(), Alarm::new());
+        let (mut first, mut second) = (Box::pin(listener.accept()), pin!(listener.accept()));
+        assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(second.as_mut().poll(&mut Context::from_waker(&patient)).is_pending());
+        let _client = connect(address);
+        turn_until(io_loop, || woken.rings() == 1);
+        // Somebody else has taken the connection by then.
+        listener.accept().now_or_never().unwrap().unwrap();
+        drop(first);
+        assert_eq!(other.rings(), 0);
+    });
+}
+
+#[test]
 fn an_accept_that_is_given_up_keeps_no_waker() {
     both_ways(|_| {
         let (listener, _) = listen();

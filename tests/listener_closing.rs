@@ -1,12 +1,14 @@
 //! The end of a listener: the port is free, and who waits is told.
 
 mod listener_support;
+mod meddling;
 mod stress_support;
 mod support;
 mod waker_support;
 
 use futures::future::FutureExt;
 use listener_support::{both_ways, build, connect_many, is_closed, listen, rebind, run};
+use meddling::meddling_waker;
 use ringloop::KernelFeatures;
 use ringloop::net::ListenerError;
 use std::io::{self, Read, Write};
@@ -16,8 +18,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Context;
 use stress_support::{alone, assert_open_fds, open_fds, turn_at_most};
-use support::{Count, turn};
-use waker_support::{Alarm, panics_when_woken};
+use support::{Count, turn, turn_until};
+use waker_support::{Alarm, panics_when_woken, runs_when_cloned};
 
 #[test]
 fn close_frees_the_port_at_once_while_the_loop_does_not_run() {
@@ -130,6 +132,41 @@ fn a_listener_is_closed_by_who_is_woken_by_it() {
         drop(rebind(address));
         assert!(clients.iter().all(is_closed));
         drop(listener);
+    });
+}
+
+#[test]
+fn a_connection_that_comes_with_the_end_of_its_listener_is_closed() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let listener = Rc::new(listener);
+        let closing = listener.clone();
+        let waker = meddling_waker(move || {
+            // When it is woken: the queue has what was accepted before.
+            if closing.accept().now_or_never().is_some() {
+                closing.close();
+            }
+        });
+        let mut accept = pin!(listener.accept());
+        assert!(accept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        (0..3).for_each(|_| turn(io_loop));
+        let clients = connect_many(address, 3);
+        turn_until(io_loop, || listener.as_raw_fd() == -1);
+        assert!(clients.iter().all(is_closed));
+        let error = accept.now_or_never().unwrap().unwrap_err();
+        assert_eq!(ListenerError::of(&error), Some(ListenerError::Closed));
+    });
+}
+
+#[test]
+fn a_listener_that_is_closed_as_a_waker_is_cloned_says_so() {
+    both_ways(|_| {
+        let (listener, _) = listen();
+        let listener = Rc::new(listener);
+        let closing = listener.clone();
+        let (_alarm, waker) = runs_when_cloned(move || closing.close());
+        let mut accept = pin!(listener.accept());
+        assert!(accept.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
     });
 }
 

@@ -4,6 +4,7 @@ mod listener_support;
 mod stress_support;
 mod support;
 
+use futures::poll;
 use listener_support::{
     SHORT, assert_same, blank_socket, both_ways, connect_many, is_closed, listen, rebind, run,
 };
@@ -55,9 +56,10 @@ fn out_of_descriptors_a_listener_pauses_and_goes_on_when_a_stream_is_closed() {
             streams.push(listener.accept().await.unwrap());
             time::timeout(SHORT, listener.accept()).await.unwrap_err();
         });
-        assert_eq!(io_loop.metrics().accept_pauses, 1);
         // One after the other, each as soon as there is a descriptor, before any pause is over.
-        for client in &clients[2..] {
+        for (pauses, client) in (1..).zip(&clients[2..]) {
+            assert_eq!(io_loop.metrics().accept_pauses, pauses);
+            assert_eq!(io_loop.metrics().timeouts_pending, 1, "none of an earlier pause");
             streams.remove(0);
             let before = io_loop.metrics().timeouts;
             let stream = run(io_loop, async || listener.accept().await.unwrap());
@@ -168,6 +170,28 @@ fn a_server_with_a_limit_that_waits_for_connections_can_be_stopped() {
         (0..3).for_each(|_| turn(io_loop));
         server.stop();
         drop(rebind(server.local_addrs()[0]));
+    });
+}
+
+#[test]
+fn one_who_waits_while_the_kernel_runs_out_of_descriptors_is_served_after_it() {
+    both_ways(|io_loop| {
+        let (listener, address) = listen();
+        let _limit = LowLimit::spare(10);
+        let client = blank_socket();
+        run(io_loop, async || {
+            time::timeout(SHORT, listener.accept()).await.unwrap_err();
+            let mut accept = Box::pin(listener.accept());
+            assert!(poll!(&mut accept).is_pending());
+            let full: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+            client.connect(&address.into()).unwrap();
+            while io_loop.metrics().accept_pauses == 0 {
+                time::sleep(SHORT).await;
+            }
+            drop(full);
+            let client = client.local_addr().unwrap().as_socket();
+            assert_eq!(accept.await.unwrap().peer_addr().ok(), client);
+        });
     });
 }
 
