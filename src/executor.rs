@@ -239,6 +239,36 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    /// A thread that the fork left behind may have the lock for ever, in the middle of a change.
+    #[test]
+    fn a_child_of_fork_neither_locks_a_pool_nor_drops_what_is_in_it() {
+        let pool = ThreadPool::new(1);
+        let job = Arc::new(());
+        let in_line = job.clone();
+        pool.shared.lock().jobs.push_back(Box::new(move || drop(in_line)));
+        // SAFETY: the child uses what it has, and leaves by `_exit`.
+        match unsafe { libc::fork() } {
+            -1 => panic!("{}", std::io::Error::last_os_error()),
+            0 => {
+                // SAFETY: passes no memory.
+                unsafe { libc::alarm(20) };
+                std::mem::forget(pool.shared.lock());
+                let threads = pool.threads() + pool.idle_threads();
+                pool.execute(Box::new(|| {}));
+                drop(pool);
+                let is_left_alone = threads == 0 && Arc::strong_count(&job) == 2;
+                // SAFETY: ends the child without running the test harness's exit handlers.
+                unsafe { libc::_exit(i32::from(!is_left_alone)) }
+            }
+            child => {
+                let mut status = -1;
+                // SAFETY: `status` is valid to write to.
+                unsafe { libc::waitpid(child, &mut status, 0) };
+                assert_eq!(status, 0);
+            }
+        }
+    }
+
     #[test]
     fn a_burst_of_jobs_gives_its_memory_back() {
         let pool = ThreadPool::with_idle_limit(1, Duration::MAX);

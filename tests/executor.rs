@@ -454,6 +454,45 @@ fn a_job_that_panics_costs_the_pool_no_thread() {
     assert_eq!(pool.threads(), 1);
 }
 
+/// A pool whose only thread is busy until something is sent, and the count of its end.
+fn busy_pool() -> (ThreadPool, mpsc::Sender<()>, Count) {
+    let pool = ThreadPool::with_idle_limit(1, LONG);
+    let (finish, to_finish) = mpsc::channel();
+    let (begun, ended) = (Count::default(), Count::default());
+    let (begin, end) = (begun.clone(), ended.clone());
+    pool.execute(Box::new(move || {
+        count_end_of_thread(&end);
+        begin.hit();
+        let _ = to_finish.recv();
+    }));
+    begun.wait_for(1);
+    (pool, finish, ended)
+}
+
+#[test]
+fn a_job_in_line_that_panics_as_it_is_dropped_ends_no_more_than_itself() {
+    support::watchdog();
+    let (pool, _finish, _) = busy_pool();
+    let (explosive, dropped) = (OnDrop(|| panic!("on purpose")), Count::default());
+    let on_drop = dropped.on_drop();
+    pool.execute(Box::new(move || drop(explosive)));
+    pool.execute(Box::new(move || drop(on_drop)));
+    drop(pool);
+    assert_eq!(dropped.get(), 1);
+}
+
+#[test]
+fn a_job_in_line_may_wait_for_the_pools_thread_as_it_is_dropped() {
+    support::watchdog();
+    let (pool, finish, ended) = busy_pool();
+    let waiting = OnDrop(move || {
+        finish.send(()).unwrap();
+        ended.wait_for(1);
+    });
+    pool.execute(Box::new(move || drop(waiting)));
+    drop(pool);
+}
+
 #[test]
 fn a_pool_without_threads_is_refused() {
     support::watchdog();
@@ -488,19 +527,36 @@ fn a_child_has_a_pool_of_its_own_and_leaves_the_parents_alone() {
 fn a_child_that_uses_the_parents_pool_is_told_that_it_cannot() {
     support::watchdog();
     let pool = ThreadPool::with_idle_limit(1, LONG);
-    let (sender, receiver) = mpsc::channel();
-    pool.execute(Box::new(move || sender.send(()).unwrap()));
-    receiver.recv().unwrap();
+    pool.execute(Box::new(|| ()));
+    while pool.idle_threads() == 0 {
+        thread::yield_now();
+    }
     let result = in_child(|| {
         let dropped = Count::default();
         let on_drop = dropped.on_drop();
         pool.execute(Box::new(move || drop(on_drop)));
-        let threads = pool.threads();
+        let threads = (pool.threads(), pool.idle_threads());
         drop(pool);
         match (dropped.get(), threads) {
-            (1, 0) => Ok(()),
+            (1, (0, 0)) => Ok(()),
             other => Err(format!("{other:?}")),
         }
+    });
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
+fn a_child_does_not_drop_the_parents_executor() {
+    let io_loop = new_loop();
+    let dropped = Count::default();
+    let on_drop = dropped.on_drop();
+    io_loop.set_default_executor(move |job: Job| {
+        let _ = &on_drop;
+        job();
+    });
+    let result = in_child(|| {
+        drop(io_loop);
+        if dropped.get() == 0 { Ok(()) } else { Err("it was dropped".to_owned()) }
     });
     assert_eq!(result, Ok(()));
 }
