@@ -183,6 +183,46 @@ impl Alarm {
     }
 }
 
+#[cfg(all(test, not(ringloop_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_ends_one_sleep() {
+        let state = WakeState::new();
+        assert!(state.fall_asleep());
+        assert!(state.wake());
+        state.awake();
+        assert!(state.take_notice());
+        assert!(state.fall_asleep(), "the next one is undisturbed");
+    }
+
+    #[test]
+    fn a_wake_up_ends_one_doze() {
+        let state = WakeState::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while state.word.load(Ordering::Relaxed) != DOZING {
+                    std::thread::yield_now();
+                }
+                state.wake();
+            });
+            assert!(state.doze().is_some());
+        });
+        assert!(state.take_notice());
+        assert!(state.fall_asleep(), "the sleep after it is undisturbed");
+    }
+
+    #[test]
+    fn a_wake_up_while_awake_keeps_from_the_next_sleep_alone() {
+        let state = WakeState::new();
+        assert!(!state.wake());
+        assert!(state.take_notice());
+        assert!(!state.fall_asleep());
+        assert!(state.fall_asleep());
+    }
+}
+
 /// Interleavings of posters and a loop, by `ci/loom.sh`. A post slept over is a deadlock.
 #[cfg(all(test, ringloop_loom))]
 mod model {
