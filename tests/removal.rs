@@ -310,6 +310,36 @@ fn a_number_closed_by_a_handler_is_seen_closed_although_the_loop_then_sleeps() {
     }
 }
 
+#[test]
+fn an_owned_source_that_a_handler_removes_is_dropped_although_the_loop_then_sleeps() {
+    for trigger in TRIGGERS {
+        for removes_itself in [false, true] {
+            let io_loop = new_loop();
+            let (idle, idle_peer) = pair();
+            let (own, own_peer) = ready_pair();
+            let (removed, mut peer, _other) = match removes_itself {
+                true => (own.as_raw_fd(), own_peer, idle_peer),
+                false => (idle.as_raw_fd(), idle_peer, own_peer),
+            };
+            io_loop.add_handler_with(idle, Events::READ, trigger, |_, _| {}).unwrap();
+            let handler = move |own: &mut UnixStream, _| {
+                let _ = own.read(&mut [0; 8]);
+                IoLoop::current().remove_handler(&removed);
+            };
+            io_loop.add_handler_with(own, Events::READ, trigger, handler).unwrap();
+            let handle = io_loop.handle();
+            let reader = std::thread::spawn(move || {
+                peer.set_nonblocking(false).unwrap();
+                let result = peer.read(&mut [0]).unwrap();
+                handle.stop();
+                result
+            });
+            io_loop.start().unwrap();
+            assert_eq!(reader.join().unwrap(), 0);
+        }
+    }
+}
+
 /// A connection that looks, as soon as it is dropped, whether its peer sees it closed.
 struct Watched {
     stream: Option<UnixStream>,
