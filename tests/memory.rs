@@ -289,6 +289,37 @@ fn a_burst_of_callbacks_gives_its_memory_back() {
 }
 
 #[test]
+fn a_burst_of_posts_gives_its_memory_back() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let handle = io_loop.handle();
+    let left = growth(|| {
+        // What they are posted into and what they are collected from take turns.
+        for _ in 0..2 {
+            (0..100_000).for_each(|_| assert!(handle.add_callback(|| {})));
+            turn(&io_loop);
+        }
+        settle_down(&io_loop);
+    });
+    assert!(left <= KEPT, "{left}");
+}
+
+#[test]
+fn a_posted_callback_allocates_its_box_and_nothing_else() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let handle = io_loop.handle();
+    let round = || {
+        (0..100).for_each(|number| {
+            assert!(handle.add_callback(move || assert!(number < 100)));
+        });
+        turn(&io_loop);
+    };
+    (0..10).for_each(|_| round());
+    assert_eq!(allocations(|| (0..20).for_each(|_| round())), 20 * 100);
+}
+
+#[test]
 fn room_that_is_needed_again_and_again_is_kept() {
     const CALLBACKS: usize = 10_000;
     let _alone = alone();
