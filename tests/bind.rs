@@ -1,10 +1,13 @@
 //! Sockets that listen: addresses, ports, paths.
 
+mod support;
+
 use ringloop::net::{
     BindOptions, BindUnixOptions, Family, ResolveError, bind_sockets, bind_unix_socket, is_valid_ip,
 };
 use std::cell::Cell;
 use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -12,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use support::in_child;
 
 fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
@@ -210,6 +214,43 @@ fn a_socket_that_somebody_listens_at_is_left_alone() {
     drop(UnixStream::connect(&path).unwrap());
     drop(listener);
     std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_socket_whose_backlog_is_full_is_left_alone() {
+    let path = temporary("full");
+    let listener = bind_unix_socket(&path, &BindUnixOptions::new().backlog(0)).unwrap();
+    let client = UnixStream::connect(&path).unwrap();
+    let error = bind_unix(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    drop((client, listener.accept().unwrap()));
+    drop(UnixStream::connect(&path).expect("it is still there"));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_socket_that_may_not_be_connected_to_is_left_alone() {
+    let directory = temporary("forbidden");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+    let path = directory.join("socket");
+    let listener = bind_unix_socket(&path, &BindUnixOptions::new().mode(0)).unwrap();
+    let result = in_child(|| {
+        // Root may do anything.
+        // SAFETY: passes no memory.
+        if unsafe { libc::geteuid() } == 0 {
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::setuid(65534) }, 0);
+        }
+        let error = bind_unix(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        Ok(())
+    });
+    assert_eq!(result, Ok(()));
+    assert!(std::fs::exists(&path).unwrap());
+    drop(listener);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_dir(&directory).unwrap();
 }
 
 #[test]
