@@ -3,10 +3,12 @@
 mod stress_support;
 mod support;
 
-use ringloop::{Events, IoLoop, IoStream, LoopError, LoopHandle, PeriodicCallback, Trigger, time};
+use ringloop::{
+    Events, IoLoop, IoStream, JoinHandle, LoopError, LoopHandle, PeriodicCallback, Trigger, time,
+};
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, PipeReader, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
@@ -14,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Wake};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 use stress_support::{alone, small_loop};
@@ -200,6 +202,54 @@ fn a_handle_of_the_parents_loop_refuses_what_a_child_posts() {
         handle.stop();
         handle.wake();
     });
+}
+
+/// A task that waits, what its future holds, and its waker.
+fn pending_task(io_loop: &IoLoop) -> (JoinHandle<()>, Arc<()>, Waker) {
+    let (held, kept) = (Arc::new(()), Rc::new(RefCell::new(None)));
+    let (hold, keep) = (held.clone(), kept.clone());
+    let task = io_loop.spawn(poll_fn(move |context| {
+        let _ = &hold;
+        match keep.replace(Some(context.waker().clone())) {
+            None => Poll::Pending,
+            Some(_) => Poll::Ready(()),
+        }
+    }));
+    turn(io_loop);
+    let waker = kept.borrow().clone().unwrap();
+    (task, held, waker)
+}
+
+#[test]
+fn a_parents_task_that_another_thread_of_a_child_wakes_is_not_dropped() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let (task, held, waker) = pending_task(&io_loop);
+    Child::run(|| {
+        let waker = waker.clone();
+        thread::spawn(move || waker.wake()).join().unwrap();
+        assert_eq!(Arc::strong_count(&held), 2);
+    })
+    .assert_success();
+    waker.wake();
+    turn(&io_loop);
+    assert!(task.is_finished());
+}
+
+#[test]
+fn a_parents_task_that_was_posted_is_not_dropped_with_the_loop_by_a_child() {
+    let _alone = alone();
+    let io_loop = small_loop();
+    let (task, held, waker) = pending_task(&io_loop);
+    thread::spawn(move || waker.wake()).join().unwrap();
+    let (io_loop, task) = (Cell::new(Some(io_loop)), Cell::new(Some(task)));
+    Child::run(|| {
+        drop((io_loop.take(), task.take()));
+        assert_eq!(Arc::strong_count(&held), 2);
+    })
+    .assert_success();
+    turn(&io_loop.take().unwrap());
+    assert!(task.take().unwrap().is_finished());
 }
 
 /// A loop that sleeps on another thread, to be woken by nobody.
