@@ -19,8 +19,9 @@ use std::ffi::{c_char, c_int, c_void};
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -129,6 +130,23 @@ fn bytes_go_both_ways_over_a_connection() {
             server.write(&b"pong"[..]).await.unwrap();
             assert_eq!(client.read_bytes(4).await.unwrap(), b"pong");
         });
+    });
+}
+
+#[test]
+fn sockets_that_are_connected_are_non_blocking_and_not_inherited() {
+    on_loop(|io_loop| {
+        let (_tcp, address) = listen();
+        let name = format!("\0ringloop-flags-{}", std::process::id());
+        let _unix = UnixListener::bind(&name).unwrap();
+        let tcp = run(io_loop, || IoStream::connect(address)).unwrap();
+        let unix = run(io_loop, || IoStream::connect_unix(&name)).unwrap();
+        for stream in [tcp, unix] {
+            assert!(socket2::SockRef::from(&stream).nonblocking().unwrap());
+            // SAFETY: passes no memory.
+            let flags = unsafe { libc::fcntl(stream.as_fd().as_raw_fd(), libc::F_GETFD) };
+            assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+        }
     });
 }
 
@@ -623,6 +641,35 @@ fn the_system_is_asked_for_addresses_of_one_family() {
         for (host, family) in [("127.0.0.1", Family::V6), ("::1", Family::V4)] {
             assert_eq!(resolve(host, Some(family)).unwrap_err().host(), host);
         }
+    });
+}
+
+#[test]
+fn a_waker_may_poll_a_connection_as_it_is_woken() {
+    on_loop(|io_loop| {
+        type Connecting = Pin<Box<dyn Future<Output = io::Result<IoStream>>>>;
+        let (_listener, address) = listen();
+        let connecting: Connecting = Box::pin(IoStream::connect(address));
+        let connecting = Rc::new(RefCell::new(Some(connecting)));
+        let made: Rc<RefCell<Option<io::Result<IoStream>>>> = Rc::default();
+        let (polled, stream) = (connecting.clone(), made.clone());
+        let waker = meddling_waker(move || {
+            // Not while it is being polled.
+            if let Ok(mut connecting) = polled.try_borrow_mut()
+                && let Some(result) = connecting.as_mut().and_then(|one| one.now_or_never())
+            {
+                *connecting = None;
+                stream.replace(Some(result));
+            }
+        });
+        let mut context = Context::from_waker(&waker);
+        let first = connecting.borrow_mut().as_mut().unwrap().as_mut().poll(&mut context);
+        assert!(first.is_pending());
+        (0..1000).take_while(|_| made.borrow().is_none()).for_each(|_| {
+            io_loop.turn(Some(SHORT)).unwrap();
+        });
+        let stream = made.take().unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
     });
 }
 
