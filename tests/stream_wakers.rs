@@ -82,6 +82,25 @@ fn what_a_waker_brings_about_is_told_after_the_rest_and_not_while_it_runs() {
 }
 
 #[test]
+fn a_stream_closed_by_a_callback_tells_nobody_before_the_callback_returns() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let (alarm, waker) = Alarm::new();
+    let mut read = Box::pin(stream.chunk());
+    assert!(read.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let (closed, _peer) = receiving();
+    settle(&io_loop);
+    let told = alarm.clone();
+    io_loop.add_callback(move || {
+        send(&peer, "x");
+        closed.close();
+        assert_eq!(told.rings(), 0);
+    });
+    settle(&io_loop);
+    assert_eq!(alarm.rings(), 1);
+}
+
+#[test]
 fn what_could_not_be_sent_at_once_is_not_sent_after_a_close() {
     let io_loop = new_loop();
     let silent = KernelFeatures::SILENT_SEND | KernelFeatures::CQE_SKIP;
