@@ -156,6 +156,27 @@ fn chunk_hands_out_what_has_come_as_it_is() {
 }
 
 #[test]
+fn a_piece_that_is_lent_gives_up_its_ends() {
+    let io_loop = new_loop();
+    let (stream, peer) = stream();
+    let mut piece = run(&io_loop, async || {
+        let next = stream.chunk();
+        send(&peer, "abcdef");
+        next.await.unwrap().unwrap()
+    });
+    assert!(piece.is_lent());
+    piece.advance(2);
+    piece.truncate(3);
+    assert_eq!(&*piece, b"cde");
+    piece.truncate(usize::MAX);
+    assert_eq!(&*piece, b"cde");
+    piece.advance(1);
+    assert_eq!(&*piece, b"de");
+    piece.advance(usize::MAX);
+    assert!(piece.is_empty());
+}
+
+#[test]
 fn pieces_that_wait_together_come_in_order() {
     let io_loop = new_loop();
     let (stream, peer) = stream();

@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(&*piece, b"cde");
         assert_eq!(piece.into_vec(), b"cde");
         let mut piece = Piece::copy_of(b"abc");
+        piece.advance(1);
         piece.advance(usize::MAX);
         assert!(piece.is_empty());
     }
