@@ -5,10 +5,11 @@ mod support;
 
 use ringloop::{Events, IoLoop, Trigger};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 use stress_support::{
@@ -32,6 +33,25 @@ fn exhaust(spare: usize) -> Vec<File> {
     }
     taken.truncate(taken.len() - spare);
     taken
+}
+
+#[test]
+fn the_descriptors_of_a_loop_are_not_inherited_by_other_programs() {
+    let _alone = alone();
+    let open = || -> HashSet<RawFd> {
+        // SAFETY: passes no memory.
+        let is_open = |fd: &RawFd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0;
+        (0..1024).filter(is_open).collect()
+    };
+    let before = open();
+    let _io_loop = small_loop();
+    let own = &open() - &before;
+    assert!(own.len() >= 3, "{own:?}");
+    for fd in own {
+        // SAFETY: passes no memory.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    }
 }
 
 /// Eventfds up to the limit, each registered, each of which counts what was written to it.

@@ -100,6 +100,31 @@ fn an_idle_stream_costs_no_more_than_512_bytes() {
     assert!(each <= 512, "{each} bytes");
 }
 
+/// The pages that this process has mapped, used or not.
+fn mapped() -> usize {
+    let memory = std::fs::read_to_string("/proc/self/statm").unwrap();
+    memory.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_buffers_of_a_loop_that_is_gone_are_unmapped() {
+    const LOOPS: usize = 16;
+    const SIZE: usize = 256 << 20;
+    watchdog();
+    let before = mapped();
+    for _ in 0..LOOPS {
+        let io_loop = IoLoop::builder().buffers(256, SIZE / 256).build().unwrap();
+        let (stream, mut peer) = stream();
+        peer.write_all(b"x").unwrap();
+        assert_eq!(run(&io_loop, || stream.read_bytes(1)).unwrap(), b"x");
+    }
+    // SAFETY: passes no memory.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let grown = mapped().saturating_sub(before) * page;
+    // The other tests of this process map something, too.
+    assert!(grown < LOOPS * SIZE / 2, "{grown} bytes");
+}
+
 #[test]
 fn small_writes_that_wait_take_up_little_more_than_their_bytes() {
     const WRITES: usize = 100_000;
