@@ -2,7 +2,8 @@
 
 mod support;
 
-use ringloop::{Events, IoLoop, LoopError, PeriodicCallback, Trigger};
+use ringloop::{Events, IoLoop, KernelFeatures, LoopError, PeriodicCallback, Trigger};
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -150,6 +151,8 @@ fn an_fd_cannot_be_added_twice_and_the_first_handler_stays() {
         let refused = refused.unwrap_err();
         assert_eq!(refused.error().raw_os_error(), Some(libc::EEXIST));
         assert!(refused.to_string().contains("registered already"), "{refused}");
+        let source = refused.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(source.raw_os_error(), Some(libc::EEXIST));
         assert_eq!(refused.into_source(), number);
         for _ in 0..2 {
             turn(&io_loop);
@@ -306,6 +309,23 @@ fn an_unknown_kernel_feature_is_named() {
         });
         assert_eq!(result, Ok(()));
     }
+}
+
+#[test]
+fn what_the_program_and_the_environment_turn_off_adds_up() {
+    let result = in_child(|| {
+        // SAFETY: the child has one thread.
+        unsafe { std::env::set_var("RINGLOOP_WITHOUT", "submit_all") };
+        let builder = IoLoop::builder().without(KernelFeatures::ABS_TIMER);
+        let io_loop = builder.without(KernelFeatures::DEFER_TASKRUN).build().unwrap();
+        let off =
+            KernelFeatures::SUBMIT_ALL | KernelFeatures::ABS_TIMER | KernelFeatures::DEFER_TASKRUN;
+        match io_loop.metrics().features & off {
+            on if on.is_empty() => Ok(()),
+            on => Err(format!("{on:?}")),
+        }
+    });
+    assert_eq!(result, Ok(()));
 }
 
 #[test]

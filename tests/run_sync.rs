@@ -129,6 +129,8 @@ fn a_panic_of_the_future_is_the_error_whatever_the_loop_does_about_panics() {
         );
         let error = result.unwrap_err();
         assert_eq!(error.to_string(), "run_sync: the task panicked: on purpose");
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "the task panicked: on purpose");
         let RunSyncError::Panicked(error) = error else { panic!("{error:?}") };
         assert_eq!(error.into_panic().downcast_ref::<&str>(), Some(&"on purpose"));
         assert_eq!(dropped.get(), 1);
