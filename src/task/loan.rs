@@ -164,6 +164,32 @@ mod tests {
     }
 
     #[test]
+    fn a_loan_finds_nothing_while_the_future_is_being_dropped() {
+        struct PollsLoan<'a>(&'a RefCell<Option<Loan>>);
+
+        impl Drop for PollsLoan<'_> {
+            fn drop(&mut self) {
+                if let Some(loan) = &mut *self.0.borrow_mut() {
+                    let _ = poll(loan);
+                }
+            }
+        }
+
+        let (kept, polls) = (RefCell::default(), Cell::new(0));
+        let (at_end, count) = (PollsLoan(&kept), &polls);
+        let future = poll_fn(move |_| {
+            let _ = &at_end;
+            count.set(count.get() + 1);
+            Poll::Pending
+        });
+        lend(future, |mut loan| {
+            assert!(poll(&mut loan).is_pending());
+            kept.replace(Some(loan));
+        });
+        assert_eq!(polls.get(), 1);
+    }
+
+    #[test]
     fn a_future_that_panics_is_not_polled_again_and_dropped_in_the_end() {
         let (polls, drops) = (Cell::new(0), Cell::new(0));
         let guard = Guard(&drops);
