@@ -199,7 +199,6 @@ impl Sleep {
 
     /// Sleeps until another time, as if it were new. It has to be polled to wake anybody.
     pub fn reset(&mut self, deadline: Instant) {
-        self.end();
         *self = sleep_until(deadline);
     }
 

@@ -417,6 +417,18 @@ fn an_interval_that_is_reset_starts_again() {
 }
 
 #[test]
+fn an_interval_that_is_reset_while_it_waits_starts_again() {
+    let io_loop = virtual_loop();
+    let began = io_loop.time();
+    let mut interval = time::interval(LONG);
+    assert!(interval.poll_tick(&mut Context::from_waker(Waker::noop())).is_pending());
+    io_loop.advance(LONG / 2);
+    interval.reset();
+    let tick = io_loop.run_sync(|| interval.tick(), None).unwrap();
+    assert_eq!(tick, began + LONG / 2 + LONG);
+}
+
+#[test]
 fn a_period_beyond_the_range_of_nanoseconds_is_the_longest_there_is() {
     let io_loop = new_loop();
     let mut interval = time::interval(Duration::MAX);
