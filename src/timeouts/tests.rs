@@ -360,6 +360,22 @@ fn slots_come_and_go_many_times_without_a_trace() {
     }
 }
 
+#[test]
+fn slots_that_a_crowd_gave_up_are_used_again_by_a_smaller_or_larger_one() {
+    let mut rng = fastrand::Rng::with_seed(9);
+    let mut timeouts = Timeouts::new();
+    for _ in 0..40 {
+        let count = rng.u64(1..8000);
+        let mut added: Vec<_> = (0..count).map(|id| (timeouts.insert(id, id), id)).collect();
+        rng.shuffle(&mut added);
+        for (key, id) in added {
+            assert_eq!(timeouts.cancel(key), Some(id));
+        }
+        assert!(capacity(&timeouts) <= 1024, "{}", capacity(&timeouts));
+    }
+    assert!(timeouts.chains.slots.segments() <= 8);
+}
+
 /// What `call` uses of slots.
 #[cfg(debug_assertions)]
 fn uses<T, R>(timeouts: &mut Timeouts<T>, call: impl FnOnce(&mut Timeouts<T>) -> R) -> (usize, R) {
