@@ -4,7 +4,8 @@ mod stress_support;
 mod support;
 
 use ringloop::{
-    Events, IoLoop, IoStream, JoinHandle, LoopError, LoopHandle, PeriodicCallback, Trigger, time,
+    Events, IoLoop, IoStream, JoinHandle, KernelFeatures, LoopError, LoopHandle, PeriodicCallback,
+    Trigger, time,
 };
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
@@ -337,6 +338,31 @@ fn a_child_that_drops_all_it_has_of_the_parents_loop_leaves_the_parent_alone() {
     })
     .assert_success();
     parent.into_inner().unwrap().assert_well();
+}
+
+/// Rings are registered with a thread by the same numbers in both.
+#[test]
+fn a_child_that_drops_its_parents_loop_goes_on_with_one_of_its_own() {
+    let _alone = alone();
+    for without in [KernelFeatures::empty(), KernelFeatures::DEFER_TASKRUN] {
+        let build = || {
+            let builder = IoLoop::builder().entries(8).cq_entries(16).make_current(false);
+            builder.without(without).build().unwrap()
+        };
+        let parents = RefCell::new(Some(build()));
+        Child::run(|| {
+            let (own, called) = (build(), Count::default());
+            let (count, (stream, mut peer)) = (called.clone(), pair());
+            own.add_handler(stream, Events::READ, move |_, _| count.hit()).unwrap();
+            turn(&own);
+            drop(parents.take());
+            peer.write_all(b"x").unwrap();
+            turn(&own);
+            assert_eq!(called.get(), 1);
+        })
+        .assert_success();
+        turn(&parents.into_inner().unwrap());
+    }
 }
 
 #[test]

@@ -61,6 +61,16 @@ fn a_sleep_counts_from_where_it_was_made() {
 }
 
 #[test]
+fn a_sleep_made_while_another_loop_was_current_counts_from_there() {
+    let _first = new_loop();
+    let mut sleep = time::sleep(LONG);
+    let deadline = sleep.deadline();
+    let _other = new_loop();
+    assert!(poll(&mut sleep).is_pending());
+    assert_eq!(sleep.deadline(), deadline);
+}
+
+#[test]
 fn sleeps_end_in_the_order_of_their_deadlines_and_equal_ones_as_they_began() {
     let io_loop = new_loop();
     let trace = Trace::new();

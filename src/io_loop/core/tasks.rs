@@ -218,9 +218,11 @@ impl Drop for EndOfTask<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::Closing;
     use crate::handle::Posted;
     use crate::io_loop::IoLoop;
     use crate::task::Source;
+    use crate::task::ending::Ending;
     use std::cell::Cell;
     use std::future::{Future, pending};
     use std::panic::Location;
@@ -245,6 +247,16 @@ mod tests {
             let _on_drop = on_drop;
             pending().await
         }
+    }
+
+    #[test]
+    fn what_is_posted_as_the_last_task_ends_is_discarded_by_close() {
+        let io_loop = IoLoop::new().unwrap();
+        let closing = Closing::begin(io_loop.core());
+        assert!(io_loop.handle().add_callback(|| unreachable!("the loop closes")));
+        closing.close_posts();
+        assert!(closing.next_callback().is_some());
+        assert!(!io_loop.handle().add_callback(|| unreachable!("the loop is closed")));
     }
 
     #[test]
