@@ -310,6 +310,10 @@ fn a_unix_connection_waits_for_room_in_the_backlog() {
             let connect = IoStream::connect_unix(&path);
             let serve = async {
                 time::sleep(SHORT).await;
+                let before = io_loop.metrics().turns;
+                time::sleep(10 * SHORT).await;
+                let turns = io_loop.metrics().turns - before;
+                assert!(turns < 10, "{turns} turns: it asks again and again");
                 Ok((listener.accept().await?, listener.accept().await?))
             };
             let (client, _servers) = futures::future::try_join(connect, serve).await.unwrap();
