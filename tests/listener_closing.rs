@@ -114,6 +114,21 @@ fn closing_the_loop_frees_the_port_although_the_listener_is_still_there() {
 }
 
 #[test]
+fn closing_the_loop_tells_who_waits_for_a_connection() {
+    both_ways(|io_loop| {
+        let (listener, _) = listen();
+        let (alarm, waker) = Alarm::new();
+        let mut accept = pin!(listener.accept());
+        assert!(accept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        (0..3).for_each(|_| turn(io_loop));
+        io_loop.close(false).unwrap();
+        assert_eq!(alarm.rings(), 1);
+        let error = accept.now_or_never().unwrap().unwrap_err();
+        assert_eq!(ListenerError::of(&error), Some(ListenerError::LoopClosed));
+    });
+}
+
+#[test]
 fn a_listener_is_closed_by_who_is_woken_by_it() {
     both_ways(|io_loop| {
         let (listener, address) = listen();

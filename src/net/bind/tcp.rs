@@ -1,7 +1,7 @@
 //! [`bind_sockets`]: all addresses of a name.
 
 use super::{BACKLOG, at, clamp};
-use crate::net::{Family, ResolveError, resolve_blocking};
+use crate::net::{Family, resolve_blocking};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -76,8 +76,9 @@ impl BindOptions {
 ///
 /// # Errors
 ///
-/// A [`ResolveError`] for a name that has no address. What the operating system reports, with the
-/// address (see [`net`](crate::net#errors)); the sockets made before are closed.
+/// A [`ResolveError`](crate::net::ResolveError) for a name that has no address. What the operating
+/// system reports, with the address (see [`net`](crate::net#errors)); the sockets made before are
+/// closed.
 pub fn bind_sockets(host: &str, port: u16, options: &BindOptions) -> io::Result<Vec<TcpListener>> {
     let addresses = addresses(host, port, options)?;
     let mut attempts = 1;
@@ -110,9 +111,6 @@ fn addresses(host: &str, port: u16, options: &BindOptions) -> io::Result<Vec<Soc
         seen.push(*address);
         is_new
     });
-    if addresses.is_empty() {
-        return Err(ResolveError::no_address(host).into());
-    }
     Ok(addresses)
 }
 

@@ -167,9 +167,6 @@ impl Acceptor {
 
     /// Empties the backlog as far as there is room. Lets the kernel go on if it is empty.
     fn look(self: &Rc<Self>) {
-        if self.state.borrow().activity != Activity::Looking {
-            return;
-        }
         // They are woken last, as they may do anything, and panic.
         let mut wakers = Wakers::default();
         match self.empty_backlog(&mut wakers) {
