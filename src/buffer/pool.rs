@@ -310,6 +310,25 @@ mod tests {
 
     #[cfg(not(miri))]
     #[test]
+    fn a_loop_that_waits_for_a_buffer_is_told_when_one_comes_back() {
+        let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
+        let size = PoolSize { buffer_size: SIZE, count: COUNT };
+        let mut pool = Pool::new(size, PoolKind::Whole, shared.clone(), |_| Ok(())).unwrap();
+        let [first, second, third] = [0, 1, 2].map(|buffer| piece(&mut pool, buffer, false));
+        drop(first);
+        assert!(!shared.alarm.is_notified(), "nobody waits");
+        assert!(!pool.wait_for_returns(), "one has come back already");
+        pool.replenish();
+        assert!(pool.wait_for_returns());
+        std::thread::spawn(move || drop(second)).join().unwrap();
+        assert!(shared.alarm.take_notice());
+        pool.stop_waiting();
+        pool.replenish();
+        drop(third);
+        assert!(!shared.alarm.is_notified(), "nobody waits any more");
+    }
+
+    #[test]
     fn the_buffers_that_are_filled_first_are_in_memory_before_that() {
         let pool = new_pool(PoolSize::usual(PoolKind::Incremental), PoolKind::Incremental);
         // Pages may be huge.
