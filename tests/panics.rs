@@ -351,6 +351,33 @@ fn a_panic_let_through_loses_no_other_callback_and_no_timeout() {
     assert_eq!(trace.take(), ["fourth"]);
 }
 
+/// Of two handlers of one batch, the first to be called replaces the other, whose file has nothing to
+/// tell any more, and panics.
+#[test]
+fn what_a_panic_kept_from_a_handler_is_not_told_to_the_one_in_its_place() {
+    for trigger in [Trigger::Level, Trigger::Edge] {
+        let io_loop = new_loop();
+        let files = Rc::new([ready_pair(), ready_pair()]);
+        let told = Count::new();
+        for own in 0..2 {
+            let (files, told) = (files.clone(), told.clone());
+            let fd = files[own].0.as_raw_fd();
+            let handler = move |_: &mut RawFd, _| {
+                let (current, other) = (IoLoop::current(), &files[1 - own].0);
+                assert!(current.remove_handler(other) && current.remove_handler(&fd));
+                assert_eq!(support::drain(other), 1);
+                let other = other.as_raw_fd();
+                current.add_handler_with(other, Events::READ, trigger, told.handler()).unwrap();
+                panic!("let through");
+            };
+            io_loop.add_handler_with(fd, Events::READ, trigger, handler).unwrap();
+        }
+        assert_lets_through(&io_loop);
+        turn(&io_loop);
+        assert_eq!((told.get(), io_loop.metrics().handlers), (0, 1), "{trigger:?}");
+    }
+}
+
 #[test]
 fn a_panic_let_through_keeps_its_handler_and_the_rest_of_the_batch() {
     for trigger in [Trigger::Level, Trigger::Edge] {
@@ -361,7 +388,8 @@ fn a_panic_let_through_keeps_its_handler_and_the_rest_of_the_batch() {
             let (stream, peer) = ready_pair();
             peers.push(peer);
             let calls = calls.clone();
-            let handler = move |stream: &mut UnixStream, _| {
+            let handler = move |stream: &mut UnixStream, events| {
+                assert_eq!(events, Events::READ);
                 support::drain(stream);
                 calls.hit();
                 panic!("let through");

@@ -2,8 +2,13 @@
 
 mod support;
 
-use ringloop::{Events, IoLoop};
-use std::io::Write;
+use ringloop::{Events, IoLoop, IoStream, net};
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 use support::{Count, Trace, new_loop, ready_pair, turn};
 
@@ -129,6 +134,117 @@ fn a_turn_that_need_not_ask_the_kernel_makes_no_system_call() {
     while calls.get() == 0 {
         turn(&io_loop);
     }
+}
+
+/// Runs a loop in which callbacks follow upon callbacks, and does one thing after the other there, each
+/// when the loop has found for some turns that there is nothing else to do. Then something `is_done`.
+#[track_caller]
+fn act_in_a_busy_loop(io_loop: &IoLoop, acts: Vec<Box<dyn FnOnce()>>, is_done: impl Fn() -> bool) {
+    const TURNS_BEFORE: usize = 10;
+    const TURNS_AFTER: usize = 1000;
+    fn go_on(mut acts: std::vec::IntoIter<Box<dyn FnOnce()>>, turns: usize) {
+        let next = (turns == 0).then(|| acts.next()).flatten();
+        let has_acted = next.is_some();
+        next.into_iter().for_each(|act| act());
+        let turns = match turns.checked_sub(1) {
+            Some(turns) => turns,
+            None if !has_acted => return IoLoop::current().stop(),
+            None if acts.len() == 0 => TURNS_AFTER,
+            None => TURNS_BEFORE,
+        };
+        IoLoop::current().add_callback(move || go_on(acts, turns));
+    }
+    let acts = acts.into_iter();
+    io_loop.add_callback(move || go_on(acts, TURNS_BEFORE));
+    io_loop.start().unwrap();
+    assert!(is_done());
+}
+
+#[test]
+fn a_busy_loop_calls_the_handlers_that_are_added() {
+    let io_loop = new_loop();
+    let (stream, _peer) = ready_pair();
+    let count = Count::new();
+    let handler = count.handler();
+    let add = move || IoLoop::current().add_handler(stream, Events::READ, handler).unwrap();
+    act_in_a_busy_loop(&io_loop, vec![Box::new(add)], || count.get() > 0);
+}
+
+#[test]
+fn a_busy_loop_heeds_what_handlers_are_to_wait_for() {
+    let io_loop = new_loop();
+    let (stream, _peer) = ready_pair();
+    let (count, fd) = (Count::new(), stream.as_raw_fd());
+    io_loop.add_handler(stream, Events::NONE, count.handler()).unwrap();
+    let update = move || IoLoop::current().update_handler(&fd, Events::READ).unwrap();
+    act_in_a_busy_loop(&io_loop, vec![Box::new(update)], || count.get() > 0);
+}
+
+/// What nobody asked for, the peer's half-close, has the poll armed another way.
+#[test]
+fn a_busy_loop_calls_handlers_for_what_they_asked_for_after_something_else() {
+    let io_loop = new_loop();
+    let (mut stream, peer) = support::pair();
+    while stream.write(&[0; 4096]).is_ok() {}
+    let count = Count::new();
+    io_loop.add_handler(stream, Events::WRITE, count.handler()).unwrap();
+    let peer = Rc::new(peer);
+    let reader = peer.clone();
+    let acts: Vec<Box<dyn FnOnce()>> = vec![
+        Box::new(move || peer.shutdown(Shutdown::Write).unwrap()),
+        Box::new(move || assert!(support::drain(&*reader) > 0)),
+    ];
+    act_in_a_busy_loop(&io_loop, acts, || count.get() > 0);
+}
+
+#[test]
+fn a_busy_loop_receives_for_those_who_begin_to_read() {
+    let io_loop = new_loop();
+    let [first, second] = [(); 2].map(|()| ready_pair());
+    let peers = (first.1, second.1);
+    let [first, second] = [first.0, second.0].map(|stream| IoStream::new(stream).unwrap());
+    let has_read = Count::new();
+    let acts = [first, second].map(|stream| {
+        let has_read = has_read.clone();
+        Box::new(move || {
+            IoLoop::current().spawn(async move {
+                stream.read_bytes(1).await.unwrap();
+                has_read.hit();
+            });
+        }) as Box<dyn FnOnce()>
+    });
+    act_in_a_busy_loop(&io_loop, acts.into(), || has_read.get() == 2);
+    drop(peers);
+}
+
+#[test]
+fn a_busy_loop_sends_all_parts_of_a_long_write() {
+    const LENGTH: usize = 16 * 1024 * 1024;
+    let io_loop = new_loop();
+    let (stream, mut peer) = UnixStream::pair().unwrap();
+    let stream = IoStream::new(stream).unwrap();
+    let reader = thread::spawn(move || io::copy(&mut peer, &mut io::sink()).unwrap());
+    let turns = Count::new();
+    re_add_callback(turns.clone());
+    io_loop.spawn(async move {
+        stream.write(vec![1; LENGTH]).await.unwrap();
+        drop(stream);
+        IoLoop::current().stop();
+    });
+    io_loop.start().unwrap();
+    assert_eq!(reader.join().unwrap(), LENGTH as u64);
+    assert!(turns.get() > 0);
+    io_loop.close(false).unwrap();
+}
+
+#[test]
+fn a_busy_loop_lets_go_of_the_listeners_that_are_dropped() {
+    let io_loop = new_loop();
+    let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let listening = io_loop.spawn(async move { listener.accept().await.map(drop) });
+    let stop = move || listening.abort();
+    act_in_a_busy_loop(&io_loop, vec![Box::new(stop)], || TcpStream::connect(address).is_err());
 }
 
 #[test]
