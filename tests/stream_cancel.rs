@@ -9,7 +9,7 @@ use futures::FutureExt;
 use meddling::meddling_waker;
 use ringloop::net::StreamError;
 use ringloop::time::timeout;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -217,6 +217,37 @@ impl Wake for Panicking {
     fn wake(self: Arc<Self>) {
         panic!("on purpose");
     }
+}
+
+/// Of two streams that end in the same turn, the one that hears of it first closes the other, and has
+/// a third one receive, which may be known to the driver by the number that the other had.
+#[test]
+fn a_stream_closed_before_it_hears_of_its_end_does_not_stop_another() {
+    let io_loop = new_loop();
+    let (ending, peers): (Vec<_>, Vec<_>) = (0..2).map(|_| stream()).unzip();
+    let (third, third_peer) = stream();
+    let (ending, third) = (Rc::new(ending), Rc::new(third));
+    let is_due = Rc::new(Cell::new(false));
+    let mut reads = [0, 1].map(|own| {
+        let (streams, third, is_due) = (ending.clone(), third.clone(), is_due.clone());
+        let waker = meddling_waker(move || {
+            if is_due.take() {
+                assert!(poll_and_drop(third.read_bytes(1)).is_pending());
+                streams[1 - own].close();
+            }
+        });
+        (waker, Box::pin(ending[own].read_bytes(1)))
+    });
+    for (waker, read) in &mut reads {
+        assert!(read.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    settle(&io_loop);
+    is_due.set(true);
+    drop(peers);
+    settle(&io_loop);
+    assert!(!is_due.get());
+    send(&third_peer, "x");
+    run(&io_loop, async || assert_eq!(third.read_bytes(1).await.unwrap(), b"x"));
 }
 
 #[test]

@@ -1,12 +1,25 @@
-//! The write ends of pipes.
+//! The ends of pipes.
 
 mod stream_support;
 mod support;
 
-use ringloop::IoStream;
+use ringloop::{IoLoop, IoStream, KernelFeatures, Panics};
 use std::io::{Read, Write};
+use std::time::Duration;
 use stream_support::{errno, poll_and_drop, poll_once, run, settle};
-use support::new_loop;
+use support::{new_loop, watchdog};
+
+/// Runs a test for each way in which a pipe is read, whether what has come is completed when the loop
+/// asks for it or before.
+fn all_ways(test: impl Fn(&IoLoop)) {
+    let on_demand = KernelFeatures::DEFER_TASKRUN | KernelFeatures::COOP_TASKRUN;
+    let ways = [KernelFeatures::empty(), KernelFeatures::INCREMENTAL, KernelFeatures::BUFFER_RING];
+    for without in ways.into_iter().flat_map(|way| [way, way | on_demand]) {
+        watchdog();
+        let builder = IoLoop::builder().panics(Panics::Propagate).without(without);
+        test(&builder.build().unwrap());
+    }
+}
 
 #[test]
 fn the_write_end_of_a_pipe_ends_when_its_reader_is_gone_and_not_before() {
@@ -75,4 +88,34 @@ fn what_a_pipe_had_no_room_for_is_not_written_after_a_close() {
     }
     // Not less than a page, and no more than there was room for.
     assert!((4096..written).contains(&received), "{received} bytes");
+}
+
+#[test]
+fn a_pipe_ends_without_another_piece_when_its_writer_is_gone() {
+    all_ways(|io_loop| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let stream = IoStream::new(reader).unwrap();
+        run(io_loop, async || {
+            writer.write_all(b"data").unwrap();
+            assert_eq!(&*stream.chunk().await.unwrap().unwrap(), b"data");
+            let mut end = Box::pin(stream.chunk());
+            assert!(poll_once(end.as_mut()).is_pending());
+            ringloop::time::sleep(Duration::from_millis(1)).await;
+            drop(writer);
+            assert!(end.await.unwrap().is_none());
+        });
+    });
+}
+
+#[test]
+fn a_pipe_that_is_dropped_when_data_has_just_come_is_closed() {
+    all_ways(|io_loop| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let stream = IoStream::new(reader).unwrap();
+        assert!(poll_and_drop(stream.read_bytes(1)).is_pending());
+        settle(io_loop);
+        writer.write_all(b"data").unwrap();
+        drop(stream);
+        assert_eq!(errno(writer.write(b"x")), libc::EPIPE);
+    });
 }

@@ -281,6 +281,15 @@ fn a_loop_that_never_sleeps_asks_for_buffers_as_often_as_others_want_them() {
     assert!(task.is_finished());
 }
 
+/// It does not know what is kept in vain before it has waited for some turns.
+#[test]
+fn reads_that_nobody_polls_leave_the_buffers_to_others_long_before_a_timeout() {
+    let io_loop = loop_with(1, 4096);
+    let (stream, _peer, _hoard) = hoarded(&io_loop);
+    let _timeout = io_loop.call_later(Duration::from_secs(3600), || {});
+    run(&io_loop, async || assert_eq!(stream.read_bytes(100).await.unwrap(), [2; 100]));
+}
+
 #[test]
 fn reads_that_nobody_polls_leave_the_buffers_to_others_on_a_loop_with_callbacks_to_run() {
     const TURNS: usize = 100;
@@ -651,6 +660,25 @@ fn an_empty_pool_concerns_its_own_streams_alone() {
         drop(held);
         assert_eq!(poor.read_bytes(4).await.unwrap(), b"wait");
     });
+}
+
+#[test]
+fn the_write_end_of_a_pipe_waits_for_no_buffer() {
+    for without in [KernelFeatures::empty(), KernelFeatures::BUFFER_RING] {
+        watchdog();
+        let builder = IoLoop::builder().panics(Panics::Propagate).without(without);
+        let io_loop = builder.buffers(1, 4).build().unwrap();
+        let (holder, peer) = stream();
+        let _held = run(&io_loop, async || lent(&holder, &peer, "held").await);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let pipe = IoStream::new(writer).unwrap();
+        let mut closed = pin!(pipe.closed());
+        assert!(poll_once(closed.as_mut()).is_pending());
+        settle(&io_loop);
+        drop(reader);
+        settle(&io_loop);
+        assert!(pipe.is_closed());
+    }
 }
 
 #[test]

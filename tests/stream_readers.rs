@@ -7,10 +7,11 @@ mod support;
 #[cfg(feature = "futures-io")]
 use futures::AsyncRead;
 use meddling::meddling_waker;
-use ringloop::IoStream;
+use ringloop::{IoLoop, IoStream, KernelFeatures, Panics};
 use std::cell::RefCell;
 use std::future::Future;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::ptr;
@@ -259,4 +260,28 @@ fn unreceived(stream: &IoStream) -> i32 {
     let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
     assert_eq!(result, 0);
     bytes
+}
+
+/// Where the loop polls and receives by hand, it may find that another was faster.
+#[test]
+fn streams_that_share_a_socket_go_on_when_the_other_one_has_received() {
+    for without in [KernelFeatures::empty(), KernelFeatures::BUFFER_RING] {
+        support::watchdog();
+        let io_loop = IoLoop::builder().panics(Panics::Propagate).without(without).build().unwrap();
+        let (socket, peer) = UnixStream::pair().unwrap();
+        let streams = [socket.try_clone().unwrap(), socket].map(|end| IoStream::new(end).unwrap());
+        let mut reads = streams.each_ref().map(|stream| Box::pin(stream.chunk()));
+        for read in &mut reads {
+            assert!(poll_once(read.as_mut()).is_pending());
+        }
+        settle(&io_loop);
+        send(&peer, "x");
+        settle(&io_loop);
+        let polls = reads.each_mut().map(|read| poll_once(read.as_mut()));
+        let received = polls.into_iter().filter(|poll| match poll {
+            Poll::Ready(piece) => piece.as_ref().unwrap().is_some(),
+            Poll::Pending => false,
+        });
+        assert_eq!(received.count(), 1);
+    }
 }
