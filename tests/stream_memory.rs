@@ -6,9 +6,11 @@ mod support;
 
 use counting::{allocations, growth};
 use ringloop::{IoLoop, IoStream, Payload};
+use socket2::SockRef;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::Duration;
 use stream_support::{poll_and_drop, poll_once, run, settle, stream};
 use support::{move_to, turn, watchdog};
 
@@ -213,4 +215,32 @@ fn streams_and_listeners_that_wait_and_go_leave_nothing() {
     };
     (0..100).for_each(|_| round());
     assert_eq!(growth(|| (0..400).for_each(|_| round())), 0);
+}
+
+/// The kernel has a thread wait for the connection, and lets go of it later than of the rest.
+#[test]
+fn a_loop_that_is_closed_leaves_nothing_of_what_the_kernel_was_about() {
+    let path = std::env::temp_dir().join(format!("ringloop-{}-closed", std::process::id()));
+    let full = UnixListener::bind(&path).unwrap();
+    // No more than one that waits.
+    SockRef::from(&full).listen(0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+    let round = |turns| {
+        let io_loop = loop_of_buffers();
+        let connecting = io_loop.spawn(IoStream::connect_unix(path.clone()));
+        let listener = ringloop::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let accepting = io_loop.spawn(async move { listener.accept().await.map(drop) });
+        let lines = [stream(), stream()];
+        for (stream, _peer) in &lines {
+            assert!(poll_and_drop(stream.read_bytes(1)).is_pending());
+            stream.write(vec![1; 4 << 20]).queued().unwrap();
+        }
+        (0..turns).for_each(|_| io_loop.turn(Some(Duration::ZERO)).unwrap());
+        io_loop.close(false).unwrap();
+        drop((connecting, accepting));
+    };
+    let rounds = || (0..4).for_each(round);
+    rounds();
+    assert_eq!(growth(rounds), 0);
+    std::fs::remove_file(&path).unwrap();
 }

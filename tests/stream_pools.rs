@@ -438,6 +438,39 @@ fn streams_that_wait_for_a_buffer_are_served_in_order_also_if_they_find_none_aga
     assert_eq!(*served.borrow(), (0..STREAMS).collect::<Vec<_>>());
 }
 
+/// They stop after each piece, and begin anew before the loop looks who waits.
+#[test]
+fn streams_that_begin_anew_do_not_go_before_one_that_waits_again_and_again() {
+    const PIECES: usize = 100;
+    let features = [KernelFeatures::MULTISHOT_RECV, KernelFeatures::BUFFER_RING];
+    for without in features.into_iter().chain([KernelFeatures::empty()]) {
+        watchdog();
+        let builder = IoLoop::builder().panics(Panics::Propagate).without(without);
+        let io_loop = builder.buffers(1, 4).build().unwrap();
+        let served = support::Count::new();
+        let mut peers = Vec::new();
+        for _ in 0..2 {
+            let (stream, peer) = stream();
+            send(&peer, [1; 4 * PIECES]);
+            peers.push(peer);
+            stream.set_max_buffer_size(4);
+            let served = served.clone();
+            drop(io_loop.spawn(async move {
+                for _ in 0..PIECES {
+                    stream.read_bytes(4).await.unwrap();
+                    served.hit();
+                }
+            }));
+        }
+        (0..2).for_each(|_| turn(&io_loop));
+        let (waiting, peer) = stream();
+        send(&peer, "wait");
+        let read = io_loop.spawn(async move { waiting.read_bytes(4).await.unwrap() });
+        turn_until(&io_loop, || read.is_finished());
+        assert!(served.get() < PIECES, "{} pieces, {without:?}", served.get());
+    }
+}
+
 #[test]
 fn a_stream_that_waits_for_a_buffer_is_closed_when_it_is_dropped() {
     for inside in [false, true] {
