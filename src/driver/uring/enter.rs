@@ -146,3 +146,34 @@ fn ring_fd_call(fd: RawFd, operation: u32, update: &mut RingFdUpdate) -> libc::c
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::driver::uring::Sizes;
+    use crate::driver::uring::ring::Ring;
+    use crate::features::KernelFeatures as Features;
+
+    /// Of each thread.
+    const PLACES: usize = 16;
+
+    fn new_ring(without: Features) -> Ring {
+        Ring::new(Sizes { submission: 2, completion: 4 }, without).unwrap()
+    }
+
+    fn is_registered(ring: &Ring) -> bool {
+        ring.features().contains(Features::RING_FD)
+    }
+
+    #[test]
+    fn a_ring_gives_its_place_among_those_of_the_thread_back() {
+        if !is_registered(&new_ring(Features::empty())) {
+            return;
+        }
+        let mut rings: Vec<_> = (0..PLACES).map(|_| new_ring(Features::empty())).collect();
+        assert!(rings.iter().all(is_registered));
+        assert!(!is_registered(&new_ring(Features::empty())), "there are more places");
+        rings.pop();
+        assert!(!is_registered(&new_ring(Features::RING_FD)));
+        assert!(is_registered(&new_ring(Features::empty())));
+    }
+}

@@ -1,8 +1,9 @@
 //! Enters that go wrong, for tests: what a kernel out of memory does, and worse.
 
 use super::enter::ENTER_GETEVENTS;
+use crate::features::KernelFeatures as Features;
 use crate::sys::check;
-use io_uring::IoUring;
+use io_uring::{IoUring, opcode, squeue, types};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 mod dropped;
 mod failed;
 mod line;
+mod older;
 mod partial;
 mod random;
 
@@ -43,6 +45,7 @@ pub(super) enum Fault {
 type Rule = Box<dyn FnMut(Enter) -> Fault>;
 
 thread_local! {
+    static LACKING: Cell<Features> = const { Cell::new(Features::empty()) };
     static RULE: RefCell<Option<Rule>> = const { RefCell::new(None) };
     static DROPPING: Cell<usize> = const { Cell::new(0) };
 }
@@ -67,6 +70,43 @@ impl Drop for Faults {
     fn drop(&mut self) {
         RULE.set(None);
         DROPPING.set(0);
+    }
+}
+
+/// For as long as this lives, this thread's kernel knows nothing of some features, and says so when it
+/// is asked for one.
+pub(super) struct OlderKernel;
+
+impl OlderKernel {
+    pub(super) fn without(features: Features) -> OlderKernel {
+        LACKING.set(features);
+        OlderKernel
+    }
+
+    pub(super) fn lacks(feature: Features) -> bool {
+        LACKING.get().intersects(feature)
+    }
+
+    /// What it says.
+    pub(super) fn check(feature: Features) -> io::Result<()> {
+        match OlderKernel::lacks(feature) {
+            true => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            false => Ok(()),
+        }
+    }
+
+    /// A request that takes a feature. If there is none, this is another one, refused by every kernel.
+    pub(super) fn request(request: squeue::Entry, feature: Features) -> squeue::Entry {
+        if !OlderKernel::lacks(feature) {
+            return request;
+        }
+        opcode::Accept::new(types::Fd(-1), ptr::null_mut(), ptr::null_mut()).flags(-1).build()
+    }
+}
+
+impl Drop for OlderKernel {
+    fn drop(&mut self) {
+        LACKING.set(Features::empty());
     }
 }
 

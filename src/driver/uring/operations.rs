@@ -17,6 +17,8 @@ mod quick_sends;
 use self::pools::PoolQueue;
 pub(super) use self::quick_sends::LONGEST as LONGEST_QUICK_SEND;
 use self::quick_sends::QuickSends;
+#[cfg(test)]
+use super::faults::OlderKernel;
 use super::requests;
 use super::ring::{Completion, Ring};
 use super::token::{Kind, Stamp, Token};
@@ -157,6 +159,13 @@ impl Operations {
         let request = match is_native {
             true => requests::native(&mut entry.operation, self.features),
             false => requests::poll(&entry.operation),
+        };
+        #[cfg(test)]
+        let request = match is_native {
+            true => {
+                OlderKernel::request(request, requests::multishot(&entry.operation) & self.features)
+            }
+            false => request,
         };
         let token = Token::new(entry.stamp, slot);
         // SAFETY: what the request refers to, the data of a `Send` or the address of a `Connect`,

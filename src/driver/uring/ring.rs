@@ -4,6 +4,8 @@
 //! promised that.
 
 use super::enter::{ENTER_ABS_TIMER, ENTER_EXT_ARG, ENTER_GETEVENTS, ENTER_NO_IOWAIT, Entrance};
+#[cfg(test)]
+use super::faults::OlderKernel;
 use super::refusal;
 use super::setup::{self, Sizes};
 use super::token::Token;
@@ -175,6 +177,11 @@ impl Ring {
         buffers: &BufferRing,
         incremental: bool,
     ) -> io::Result<()> {
+        #[cfg(test)]
+        OlderKernel::check(match incremental {
+            true => Features::INCREMENTAL,
+            false => Features::BUFFER_RING,
+        })?;
         let (address, count) = (buffers.address(), buffers.count());
         let flags = if incremental { BUFFERS_INCREMENTAL } else { 0 };
         // SAFETY: the address is that of a mapping with as many entries, which the pool keeps for

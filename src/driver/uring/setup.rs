@@ -78,6 +78,8 @@ fn climb_down(sizes: Sizes, without: Features) -> io::Result<(IoUring, Features)
 }
 
 fn attempt(sizes: Sizes, rung: Features) -> io::Result<IoUring> {
+    #[cfg(test)]
+    super::faults::OlderKernel::check(rung)?;
     let mut builder = IoUring::<io_uring::squeue::Entry, io_uring::cqueue::Entry>::builder();
     builder.setup_clamp().setup_cqsize(sizes.completion.max(sizes.submission));
     if rung.contains(Features::SUBMIT_ALL) {
@@ -140,6 +142,8 @@ fn require(ring: &IoUring) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::uring::faults::OlderKernel;
+    use crate::driver::uring::ring::Ring;
 
     #[test]
     fn every_rung_builds_and_is_used_when_the_better_ones_are_off() {
@@ -159,5 +163,31 @@ mod tests {
         assert!(built > 1);
         let (_, features) = build(sizes, Features::all()).unwrap();
         assert_eq!(features, Features::empty());
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_know_a_flag_is_asked_for_the_next_rung() {
+        let sizes = Sizes { submission: 8, completion: 16 };
+        let flags = RUNGS.into_iter().fold(Features::empty(), Features::union);
+        for lacking in
+            [Features::NO_SQARRAY, Features::DEFER_TASKRUN, Features::COOP_TASKRUN, flags]
+        {
+            let _older = OlderKernel::without(lacking);
+            let (_, features) = build(sizes, Features::empty()).unwrap();
+            let best = RUNGS.into_iter().find(|&rung| attempt(sizes, rung).is_ok()).unwrap();
+            assert!(!best.intersects(lacking));
+            assert_eq!(features & flags, best);
+        }
+    }
+
+    #[test]
+    fn a_recent_kernel_is_found_to_have_every_feature() {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+        let version = (numbers.next().unwrap(), numbers.next().unwrap());
+        let ring = Ring::new(Sizes { submission: 8, completion: 16 }, Features::empty()).unwrap();
+        if version >= (6, 15) {
+            assert_eq!(ring.features(), Features::all() - Features::COOP_TASKRUN);
+        }
     }
 }

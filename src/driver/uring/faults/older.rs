@@ -1,0 +1,50 @@
+//! Kernels that do not have what no bit tells of: the first who needs it finds out.
+
+use super::OlderKernel;
+use super::line::{new_loop, run};
+use crate::features::KernelFeatures as Features;
+use crate::net::TcpListener;
+use std::io::Write;
+use std::net::TcpStream;
+
+/// Two connections come in, one after the other, and on each of them two pieces of data.
+async fn serve() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(address).unwrap();
+        let stream = listener.accept().await.unwrap();
+        for text in ["one", "two"] {
+            client.write_all(text.as_bytes()).unwrap();
+            assert_eq!(stream.read_bytes(3).await.unwrap(), text.as_bytes());
+        }
+        drop(client);
+        assert!(stream.chunk().await.unwrap().is_none());
+    }
+}
+
+#[test]
+fn what_the_kernel_does_not_have_is_done_without_from_then_on() {
+    let buffers = Features::BUFFER_RING | Features::INCREMENTAL;
+    let multishot = Features::MULTISHOT_ACCEPT | Features::MULTISHOT_RECV;
+    for lacking in [
+        Features::MULTISHOT_ACCEPT,
+        Features::MULTISHOT_RECV,
+        Features::INCREMENTAL,
+        buffers,
+        multishot | buffers,
+    ] {
+        let io_loop = new_loop(8, 16);
+        let before = io_loop.metrics().features;
+        let older = OlderKernel::without(lacking);
+        run(&io_loop, serve);
+        drop(older);
+        run(&io_loop, serve);
+        let lost = match lacking.contains(buffers) {
+            // Without rings of buffers, nothing asks for it.
+            true => lacking - Features::MULTISHOT_RECV,
+            false => lacking,
+        };
+        assert_eq!(io_loop.metrics().features, before - lost);
+    }
+}
