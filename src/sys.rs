@@ -176,6 +176,16 @@ pub(crate) fn is_closed_tcp(fd: RawFd) -> bool {
     result == 0 && state == CLOSED
 }
 
+/// Whether a socket has another side.
+pub(crate) fn is_connected(fd: RawFd) -> bool {
+    // A name that does not fit is cut off.
+    let (mut name, mut length) = ([0u8; 2], 2 as libc::socklen_t);
+    let target = name.as_mut_ptr().cast();
+    // SAFETY: `name` is valid to write to, and as long as `length` says, during the call.
+    let result = check(unsafe { libc::getpeername(fd, target, &mut length) });
+    !result.is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+}
+
 /// Whether a TCP socket has received the end of what the other side sends. `None` for what is no TCP
 /// socket, and if not all has been read.
 pub(crate) fn has_received_end(fd: RawFd) -> Option<bool> {

@@ -159,8 +159,9 @@ fn an_address_in_use_is_named_in_the_error() {
 }
 
 #[test]
-fn a_socket_that_does_not_listen_is_an_error_of_accept() {
+fn a_socket_that_does_not_listen_is_an_error_of_accept_and_costs_no_feature() {
     both_ways(|io_loop| {
+        let before = io_loop.metrics().features;
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let listener = TcpListener::from_std(socket.unwrap().into()).unwrap();
         run(io_loop, async || {
@@ -174,6 +175,7 @@ fn a_socket_that_does_not_listen_is_an_error_of_accept() {
             assert!(incoming.is_terminated());
             assert!(incoming.next().await.is_none());
         });
+        assert_eq!(io_loop.metrics().features, before);
     });
 }
 

@@ -5,8 +5,8 @@ mod support;
 mod waker_support;
 
 use ringloop::net::StreamError;
-use ringloop::{IoLoop, IoStream, LoopError};
-use socket2::{Domain, Type};
+use ringloop::{IoLoop, IoStream, KernelFeatures, LoopError, Panics};
+use socket2::{Domain, Socket, Type};
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -427,7 +427,7 @@ fn what_is_no_stream_is_refused() {
     let _io_loop = new_loop();
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     assert_eq!(errno(IoStream::new(datagrams)), libc::EINVAL);
-    let (packets, _peer) = socket2::Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    let (packets, _peer) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
     assert_eq!(errno(IoStream::new(packets)), libc::EINVAL);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(errno(IoStream::new(listener)), libc::EINVAL);
@@ -519,5 +519,20 @@ fn a_close_callback_that_is_set_when_the_loop_is_closed_is_dropped_there_and_the
         let kept = held.clone();
         stream.set_close_callback(move |_| drop(kept));
         assert_eq!(Rc::strong_count(&held), 1);
+    }
+}
+
+/// The kernel refuses it as it refuses a request that it does not know.
+#[test]
+fn a_read_of_a_socket_that_is_not_connected_fails_and_costs_no_feature() {
+    for without in [KernelFeatures::empty(), KernelFeatures::MULTISHOT_RECV] {
+        support::watchdog();
+        let builder = IoLoop::builder().panics(Panics::Propagate).without(without);
+        let io_loop = builder.build().unwrap();
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let stream = IoStream::new(socket).unwrap();
+        let before = io_loop.metrics().features;
+        run(&io_loop, async || assert_eq!(errno(stream.read_bytes(1).await), libc::EINVAL));
+        assert_eq!(io_loop.metrics().features, before);
     }
 }

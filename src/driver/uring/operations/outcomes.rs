@@ -135,11 +135,7 @@ impl Operations {
                 match requests::multishot(operation) & self.features {
                     // It may be the kernel that does not know the request, or the socket.
                     features if features.is_empty() => Sequel::End(errno),
-                    _ if matches!(operation, Operation::Accept { listener }
-                        if !sys::is_listening(*listener)) =>
-                    {
-                        Sequel::End(errno)
-                    }
+                    _ if !is_possible(operation) => Sequel::End(errno),
                     features => Sequel::Without(features),
                 }
             }
@@ -226,6 +222,17 @@ impl Operations {
         self.cancelled -= usize::from(state == State::Cancelled);
         self.remember_keeper(&owner);
         self.notices.push_outcome(owner, operation.ended(result));
+    }
+}
+
+/// Whether a socket is one that the operation can be done on.
+fn is_possible(operation: &Operation) -> bool {
+    match *operation {
+        Operation::Accept { listener } => sys::is_listening(listener),
+        Operation::Receive { stream, .. } => sys::is_connected(stream),
+        Operation::AwaitConnection { .. } | Operation::Send { .. } | Operation::Connect { .. } => {
+            true
+        }
     }
 }
 

@@ -279,6 +279,20 @@ mod tests {
     use crate::fork::ForkGuard;
 
     #[test]
+    fn a_pool_is_of_the_best_kind_that_the_kernel_has() {
+        let (ring, both) = (Features::BUFFER_RING, Features::BUFFER_RING | Features::INCREMENTAL);
+        for (features, kind, used) in [
+            (Features::empty(), PoolKind::List, Features::empty()),
+            (Features::INCREMENTAL, PoolKind::List, Features::empty()),
+            (ring, PoolKind::Whole, ring),
+            (both, PoolKind::Incremental, both),
+        ] {
+            let operations = Operations::new(features);
+            assert_eq!((operations.kind_of_pool().0, operations.features()), (kind, used));
+        }
+    }
+
+    #[test]
     fn those_that_find_none_again_keep_their_places_whoever_leaves() {
         let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
         let size = PoolSize { buffer_size: 1, count: 1 };
