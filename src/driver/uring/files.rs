@@ -181,14 +181,11 @@ impl Files {
         matches!(before, State::Asked | State::Inside)
     }
 
-    /// Has the table let go of everything, now.
-    pub(super) fn unregister(&mut self, ring: &Ring) {
+    /// Has the table let go of everything, now. Nothing else follows.
+    pub(super) fn unregister(&self, ring: &Ring) {
         if self.registered {
             // There is one, so it is given up.
             let _ = ring.unregister_files();
-            self.registered = false;
-            self.limit = 0;
-            self.states.clear();
         }
     }
 }

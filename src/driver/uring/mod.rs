@@ -34,7 +34,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use token::{Kind, Stamp, Token};
+use token::{Kind, Token};
 
 /// Each is one enter, which collects some 20 completions. What is left waits for the next turn:
 /// batches of about a hundred are served faster than larger ones, whose files go cold meanwhile.
@@ -56,19 +56,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct WakePoll {
     eventfd: RawFd,
-    stamp: Stamp,
     armed: bool,
 }
 
 impl WakePoll {
-    fn token(&self) -> Token {
-        Token::new(self.stamp, 0)
-    }
-
     fn arm(&mut self, ring: &mut Ring) {
-        self.stamp = self.stamp.next();
         self.armed = true;
-        let poll = ring::poll(self.eventfd, libc::POLLIN as u32, true, self.token());
+        let poll = ring::poll(self.eventfd, libc::POLLIN as u32, true, Token::WAKE);
         // SAFETY: a poll refers to no memory.
         unsafe { ring.push(poll) };
     }
@@ -90,9 +84,8 @@ pub(crate) struct Uring {
 impl Uring {
     /// `eventfd` outlives the driver.
     pub(crate) fn new(sizes: Sizes, without: KernelFeatures, eventfd: RawFd) -> io::Result<Uring> {
-        let mut ring = Ring::new(sizes, without)?;
-        let mut wake = WakePoll { eventfd, stamp: Stamp::first(Kind::Wake), armed: false };
-        wake.arm(&mut ring);
+        let ring = Ring::new(sizes, without)?;
+        let wake = WakePoll { eventfd, armed: false };
         let (polls, operations) = (Polls::new(), Operations::new(ring.features()));
         let files = Files::new(ring.features());
         Ok(Uring { nothing_to_do: false, ring, polls, operations, files, wake, urgent: false })
@@ -221,11 +214,11 @@ fn other_completion(
         Some(Kind::Operation) if operations.complete(completion) => Other::Known,
         Some(Kind::File) if files.complete(completion) => Other::Known,
         Some(Kind::QuickSend) if operations.quick_sends.complete(completion) => Other::Known,
-        Some(Kind::Wake) if token == wake.token() => {
+        Some(Kind::Wake) => {
             wake.armed = completion.has_more();
             if completion.result < 0 { Other::Known } else { Other::Wakeup }
         }
-        Some(Kind::Wake | Kind::Operation | Kind::QuickSend | Kind::File) => Other::Stale,
+        Some(Kind::Operation | Kind::QuickSend | Kind::File) => Other::Stale,
         Some(Kind::Poll) => {
             polls.complete_cancelled(completion.has_more());
             Other::Stale
@@ -272,7 +265,6 @@ impl Driver for Uring {
     }
 
     fn add_pool(&mut self, size: Option<PoolSize>, shared: Arc<Shared>) -> io::Result<PoolId> {
-        self.nothing_to_do = false;
         self.operations.add_pool(size, shared, &mut self.ring)
     }
 
@@ -360,16 +352,14 @@ impl Driver for Uring {
     }
 
     fn put_back(&mut self, rest: &[Readiness]) {
-        self.nothing_to_do = false;
         self.polls.put_back(rest);
     }
 
     fn close(&mut self, notices: &mut Notices) {
-        self.nothing_to_do = false;
         self.polls.disarm_all(&mut self.ring);
         self.operations.cancel_all(&mut self.ring);
         if self.wake.armed {
-            self.ring.push_cancel(self.wake.token(), Token::IGNORED);
+            self.ring.push_cancel(Token::WAKE, Token::IGNORED);
         }
         let deadline = sys::monotonic_now() + CLOSE_TIMEOUT.as_nanos() as u64;
         loop {

@@ -81,6 +81,8 @@ pub(super) struct Token(u64);
 
 impl Token {
     pub(super) const IGNORED: Token = Token::new(Stamp::first(Kind::Ignored), 0);
+    /// There is one such poll at a time, and its last completion says that it is the last.
+    pub(super) const WAKE: Token = Token::new(Stamp::first(Kind::Wake), 0);
 
     #[inline]
     pub(super) const fn new(stamp: Stamp, slot: u32) -> Token {

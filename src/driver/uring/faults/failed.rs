@@ -60,7 +60,9 @@ fn close_in_vain(io_loop: &IoLoop, fault: Fault, lines: &mut [Line]) -> Vec<Arc<
         line.wait_for(write);
     }
     turn(io_loop).unwrap_err();
+    let before = io_loop.metrics().enters;
     io_loop.close(false).unwrap();
+    assert!(io_loop.metrics().enters - before < 10, "it tries in vain");
     for line in lines {
         line.check();
         assert_eq!(line.refusal(), Some(StreamError::LoopClosed));
