@@ -100,6 +100,29 @@ fn a_change_of_state_of_a_pseudo_terminal_is_told_every_turn_until_it_is_read_or
     }
 }
 
+/// What nobody asked for, ordinary data, has the poll of a level armed as an edge's, until it finds
+/// something.
+#[test]
+fn an_edge_in_place_of_a_level_that_ordinary_data_came_to_is_told_once() {
+    let io_loop = new_loop();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let (level, edge, fd) = (Masks::new(), Masks::new(), stream.as_raw_fd());
+    io_loop.add_handler(fd, Events::PRIORITY, level.handler()).unwrap();
+    turn(&io_loop);
+    peer.write_all(b"x").unwrap();
+    (0..2).for_each(|_| turn(&io_loop));
+    assert!(level.take().is_empty());
+    send_urgent(&peer);
+    turn(&io_loop);
+    assert_eq!(level.take(), [Events::PRIORITY]);
+    assert!(io_loop.remove_handler(&fd));
+    io_loop.add_handler_with(fd, Events::READ, Trigger::Edge, edge.handler()).unwrap();
+    (0..3).for_each(|_| turn(&io_loop));
+    assert_eq!(edge.take(), [Events::READ]);
+}
+
 /// The list of mounts of a child process that has them to itself. `poll(2)` tells of a change once,
 /// to whoever asks first.
 struct Mounts {
