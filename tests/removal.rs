@@ -29,6 +29,23 @@ fn removing_an_unknown_fd_is_no_error() {
 }
 
 #[test]
+fn what_completes_for_a_removed_handler_or_a_closed_loop_is_counted_as_that() {
+    for trigger in TRIGGERS {
+        let io_loop = new_loop();
+        let (stream, _peer) = pair();
+        let fd = stream.as_raw_fd();
+        io_loop.add_handler_with(stream, Events::READ, trigger, |_, _| {}).unwrap();
+        turn(&io_loop);
+        assert_eq!(io_loop.metrics().stale_completions, 0);
+        assert!(io_loop.remove_handler(&fd));
+        assert_eq!(io_loop.metrics().stale_completions, 1);
+        io_loop.close(false).unwrap();
+        let metrics = io_loop.metrics();
+        assert_eq!((metrics.stale_completions, metrics.wakeups), (1, 0));
+    }
+}
+
+#[test]
 fn a_removed_handler_is_not_called_although_its_fd_is_ready() {
     let io_loop = new_loop();
     for trigger in TRIGGERS {
