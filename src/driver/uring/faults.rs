@@ -1,6 +1,8 @@
 //! Enters that go wrong, for tests: what a kernel out of memory does, and worse.
 
 use super::enter::ENTER_GETEVENTS;
+use super::ring::Completion;
+use super::token::Kind;
 use crate::features::KernelFeatures as Features;
 use crate::sys::check;
 use io_uring::{IoUring, opcode, squeue, types};
@@ -15,6 +17,7 @@ mod failed;
 mod line;
 mod older;
 mod partial;
+mod polls;
 mod random;
 
 /// What an enter is asked to do.
@@ -46,6 +49,7 @@ type Rule = Box<dyn FnMut(Enter) -> Fault>;
 
 thread_local! {
     static LACKING: Cell<Features> = const { Cell::new(Features::empty()) };
+    static FAILING: Cell<Option<i32>> = const { Cell::new(None) };
     static RULE: RefCell<Option<Rule>> = const { RefCell::new(None) };
     static DROPPING: Cell<usize> = const { Cell::new(0) };
 }
@@ -108,6 +112,23 @@ impl Drop for OlderKernel {
     fn drop(&mut self) {
         LACKING.set(Features::empty());
     }
+}
+
+/// The next poll or operation whose request is over has failed instead.
+pub(super) fn fail_next(errno: i32) {
+    FAILING.set(Some(errno));
+}
+
+/// What a completion says instead.
+pub(super) fn completion(mut completion: Completion) -> Completion {
+    let is_either = matches!(completion.token.stamp().kind(), Some(Kind::Poll | Kind::Operation));
+    if is_either
+        && !completion.has_more()
+        && let Some(errno) = FAILING.take()
+    {
+        completion.result = -errno;
+    }
+    completion
 }
 
 /// What happens to an enter.

@@ -1,11 +1,13 @@
 //! Kernels that do not have what no bit tells of: the first who needs it finds out.
 
-use super::OlderKernel;
-use super::line::{new_loop, run};
+use super::line::{new_loop, run, turn};
+use super::{OlderKernel, fail_next};
+use crate::IoStream;
 use crate::features::KernelFeatures as Features;
 use crate::net::TcpListener;
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 
 /// Two connections come in, one after the other, and on each of them two pieces of data.
 async fn serve() {
@@ -47,4 +49,18 @@ fn what_the_kernel_does_not_have_is_done_without_from_then_on() {
         };
         assert_eq!(io_loop.metrics().features, before - lost);
     }
+}
+
+/// It takes the descriptor's own mode for that of a request.
+#[test]
+fn what_the_kernel_does_not_wait_for_is_asked_for_again_when_the_file_is_ready() {
+    let io_loop = new_loop(8, 16);
+    let (stream, peer) = UnixStream::pair().unwrap();
+    let stream = IoStream::from(stream);
+    let reading = io_loop.spawn(async move { stream.read_until_close(10).await });
+    (0..2).for_each(|_| turn(&io_loop).unwrap());
+    drop(peer);
+    fail_next(libc::EAGAIN);
+    (0..4).for_each(|_| turn(&io_loop).unwrap());
+    assert_eq!(reading.into_output().expect("it waits").unwrap().unwrap(), b"");
 }
