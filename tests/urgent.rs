@@ -209,6 +209,29 @@ fn what_a_file_that_is_no_socket_tells_but_once_is_told() {
 }
 
 #[test]
+fn what_is_told_but_once_is_not_lost_right_after_another() {
+    with_mounts(|| {
+        for interest in [Events::PRIORITY, Events::PRIORITY | Events::READ] {
+            for (io_loop, trigger) in loops().zip(TRIGGERS.into_iter().cycle()) {
+                let mounts = Mounts::watch(io_loop, interest, trigger);
+                mounts.change();
+                turn(&mounts.io_loop);
+                for _ in 0..4 {
+                    let told = mounts.masks.take();
+                    if !told.iter().any(|events| events.contains(Events::PRIORITY)) {
+                        return Err(format!("{interest:?}, {trigger:?}: {told:?}"));
+                    }
+                    mounts.change();
+                    turn(&mounts.io_loop);
+                }
+                mounts.io_loop.close(false).unwrap();
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_told_but_once_is_not_lost_when_a_removal_takes_it_in() {
     with_mounts(|| {
         for io_loop in loops() {

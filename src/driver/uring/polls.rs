@@ -259,11 +259,22 @@ impl Polls {
     /// among those `reported` last have to be armed again.
     #[inline]
     pub(super) fn arm(&mut self, reported: &[Readiness], ring: &mut Ring) {
+        if !self.to_unpark.is_empty() {
+            self.unpark_all(ring);
+        }
         if !reported.is_empty() {
             self.arm_again(reported, ring);
         }
-        if !self.to_unpark.is_empty() || !self.to_arm.is_empty() {
+        if !self.to_arm.is_empty() {
             self.arm_changed(ring);
+        }
+    }
+
+    /// Before anything is armed: what a poll finds that is armed and cancelled at once is lost.
+    #[cold]
+    fn unpark_all(&mut self, ring: &mut Ring) {
+        while let Some(fd) = self.to_unpark.pop() {
+            self.unpark(fd, ring);
         }
     }
 
@@ -277,9 +288,6 @@ impl Polls {
 
     #[inline(never)]
     fn arm_changed(&mut self, ring: &mut Ring) {
-        while let Some(fd) = self.to_unpark.pop() {
-            self.unpark(fd, ring);
-        }
         let Polls { slots, to_arm, .. } = self;
         let polls = to_arm.drain(..).filter_map(|fd| {
             let slot = &mut slots[fd as usize];
@@ -377,7 +385,8 @@ impl Polls {
         let slot = &self.slots[fd as usize];
         let mask = mask | sys::poll_now(fd, slot.interest.bits());
         let events = Events::from_poll(mask, slot.interest);
-        if slot.multishot {
+        // It may have been unparked, and not be cancelled yet.
+        if slot.multishot || more {
             return self.found_by_multishot(fd, events, more);
         }
         if events.is_empty() {
@@ -451,11 +460,16 @@ impl Polls {
 
     fn unpark(&mut self, fd: RawFd, ring: &mut Ring) {
         let slot = &mut self.slots[fd as usize];
-        if slot.trigger == Trigger::Level && slot.multishot {
-            slot.set_multishot(false);
-            self.disarm(fd, ring);
-            self.queue(fd);
+        if slot.trigger != Trigger::Level || !slot.multishot {
+            return;
         }
+        slot.set_multishot(false);
+        if slot.reading == Reading::Told && slot.state == State::Armed {
+            // What it tells until it is cancelled counts, and then the file is looked at.
+            return ring.push_cancel(slot.token(fd), Token::IGNORED);
+        }
+        self.disarm(fd, ring);
+        self.queue(fd);
     }
 
     /// The last completion of a cancelled poll lets go of its file.
@@ -465,6 +479,9 @@ impl Polls {
 
     #[cold]
     fn fail(&mut self, fd: RawFd, errno: i32) {
+        if errno == libc::ECANCELED && self.slots[fd as usize].reading == Reading::Told {
+            return self.told(fd, 0, false);
+        }
         self.slots[fd as usize].state = State::Idle;
         if matches!(errno, libc::ECANCELED | libc::ENOMEM | libc::EAGAIN | libc::EINTR) {
             self.queue(fd);
