@@ -11,10 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
-use support::{
-    Count, OnDrop, Trace, at_end, close_raw, in_own_process, move_to, new_loop, pair, ready_pair,
-    turn,
-};
+use support::{Count, OnDrop, Trace, at_end, close_raw, move_to, new_loop, pair, ready_pair, turn};
 
 const TRIGGERS: [Trigger; 2] = [Trigger::Level, Trigger::Edge];
 
@@ -367,28 +364,6 @@ fn builders_take_any_size() {
         turn(&io_loop);
         assert_eq!(count.get(), 1);
     }
-}
-
-/// Where rings are charged to their user (from 6.14 on), a user of the old default limit gets small
-/// ones, whichever queue is to be the large one.
-#[test]
-fn either_queue_shrinks_to_what_the_memory_limit_allows() {
-    in_own_process("either_queue_shrinks_to_what_the_memory_limit_allows", || {
-        let most = 64 * 1024;
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-        // SAFETY: `limit` is a valid limit. The user of this thread alone changes, to one that has no
-        // rings: a superuser knows no limit.
-        unsafe {
-            assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit), 0);
-            if libc::geteuid() == 0 {
-                assert_eq!(libc::syscall(libc::SYS_setuid, 54_321), 0);
-            }
-        }
-        for (entries, cq_entries) in [(2, 65_536), (32_768, 2), (16, 65_536), (1024, 8192)] {
-            let io_loop = IoLoop::builder().entries(entries).cq_entries(cq_entries).build();
-            turn(&io_loop.unwrap_or_else(|error| panic!("{entries}, {cq_entries}: {error}")));
-        }
-    });
 }
 
 /// A thread's storage outlives most of what it may want to use as it goes.

@@ -1,4 +1,4 @@
-//! System calls of the ring that a seccomp profile forbids.
+//! Kernels that refuse a ring: system calls that a seccomp profile forbids, and a limit of memory.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use support::in_child;
+use support::{in_child, in_own_process, turn};
 
 const ERRNOS: [i32; 3] = [libc::EPERM, libc::EACCES, libc::ENOSYS];
 
@@ -110,4 +110,26 @@ fn a_loop_does_without_what_takes_a_registration_where_a_profile_forbids_it() {
         });
         assert_eq!(result, Ok(()));
     }
+}
+
+/// Where rings are charged to their user (from 6.14 on), a user of the old default limit gets small
+/// ones, whichever queue is to be the large one.
+#[test]
+fn either_queue_shrinks_to_what_the_memory_limit_allows() {
+    in_own_process("either_queue_shrinks_to_what_the_memory_limit_allows", || {
+        let most = 64 * 1024;
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: `limit` is a valid limit. The user of this thread alone changes, to one that has no
+        // rings: a superuser knows no limit.
+        unsafe {
+            assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit), 0);
+            if libc::geteuid() == 0 {
+                assert_eq!(libc::syscall(libc::SYS_setuid, 54_321), 0);
+            }
+        }
+        for (entries, cq_entries) in [(2, 65_536), (32_768, 2), (16, 65_536), (1024, 8192)] {
+            let io_loop = IoLoop::builder().entries(entries).cq_entries(cq_entries).build();
+            turn(&io_loop.unwrap_or_else(|error| panic!("{entries}, {cq_entries}: {error}")));
+        }
+    });
 }
