@@ -69,6 +69,7 @@ impl QuickSends {
         self.awaited = !self.is_empty();
     }
 
+    #[inline]
     pub(in crate::driver::uring) fn push(
         &mut self,
         send: QuickSend,
