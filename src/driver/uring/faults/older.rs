@@ -5,9 +5,12 @@ use super::{OlderKernel, fail_next};
 use crate::IoStream;
 use crate::features::KernelFeatures as Features;
 use crate::net::TcpListener;
+use crate::sys;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 /// Two connections come in, one after the other, and on each of them two pieces of data.
 async fn serve() {
@@ -49,6 +52,23 @@ fn what_the_kernel_does_not_have_is_done_without_from_then_on() {
         };
         assert_eq!(io_loop.metrics().features, before - lost);
     }
+}
+
+#[test]
+fn what_came_on_a_connection_that_is_over_is_read_by_the_first_who_finds_that_out() {
+    let io_loop = new_loop(8, 16);
+    let _older = OlderKernel::without(Features::MULTISHOT_RECV);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    client.write_all(b"data").unwrap();
+    drop(client);
+    stream.shutdown(Shutdown::Write).unwrap();
+    while !sys::is_closed_tcp(stream.as_raw_fd()) {
+        thread::yield_now();
+    }
+    let read = run(&io_loop, async || IoStream::from(stream).read_until_close(10).await);
+    assert_eq!(read.unwrap(), b"data");
 }
 
 /// It takes the descriptor's own mode for that of a request.

@@ -229,7 +229,10 @@ impl Operations {
 fn is_possible(operation: &Operation) -> bool {
     match *operation {
         Operation::Accept { listener } => sys::is_listening(listener),
-        Operation::Receive { stream, .. } => sys::is_connected(stream),
+        // What came can be received of a TCP connection that is over.
+        Operation::Receive { stream, .. } => {
+            sys::is_connected(stream) || sys::is_closed_tcp(stream)
+        }
         Operation::AwaitConnection { .. } | Operation::Send { .. } | Operation::Connect { .. } => {
             true
         }
