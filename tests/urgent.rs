@@ -248,6 +248,28 @@ fn what_is_told_but_once_is_not_lost_when_a_removal_takes_it_in() {
 }
 
 #[test]
+fn what_is_told_but_once_is_not_lost_when_something_else_is_asked_for() {
+    with_mounts(|| {
+        let both = Events::PRIORITY | Events::READ;
+        for io_loop in loops() {
+            let (file, masks) = (File::open("/proc/self/mounts").unwrap(), Masks::new());
+            let fd = file.as_raw_fd();
+            io_loop.add_handler(file, both, masks.handler()).unwrap();
+            let mounts = Mounts { io_loop, masks };
+            for interest in [Events::PRIORITY, both] {
+                (0..3).for_each(|_| turn(&mounts.io_loop));
+                mounts.masks.take();
+                mounts.change();
+                mounts.io_loop.update_handler(&fd, interest).unwrap();
+                mounts.assert_told(Vec::new(), &format!("{interest:?}"))?;
+            }
+            mounts.io_loop.close(false).unwrap();
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_told_but_once_is_not_lost_with_the_rest_of_a_batch_that_a_panic_ends() {
     with_mounts(|| {
         for io_loop in loops() {

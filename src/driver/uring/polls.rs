@@ -206,14 +206,14 @@ impl Polls {
         if slot.interest == interest && slot.trigger == Trigger::Level {
             return Ok(());
         }
+        let before = slot.reading;
         slot.set_interest(fd, interest);
         if slot.not_found_again().is_empty() && slot.batch == self.batch {
             // It will be. Until now, it might not have been.
             slot.batch = 0;
             self.ready[slot.position as usize].events = Events::NONE;
         }
-        self.disarm(fd, ring);
-        self.queue(fd);
+        self.arm_otherwise(fd, before, ring);
         Ok(())
     }
 
@@ -385,7 +385,7 @@ impl Polls {
         let slot = &self.slots[fd as usize];
         let mask = mask | sys::poll_now(fd, slot.interest.bits());
         let events = Events::from_poll(mask, slot.interest);
-        // It may have been unparked, and not be cancelled yet.
+        // The kernel may have it as multishot still, until it is cancelled.
         if slot.multishot || more {
             return self.found_by_multishot(fd, events, more);
         }
@@ -463,8 +463,16 @@ impl Polls {
         if slot.trigger != Trigger::Level || !slot.multishot {
             return;
         }
+        let before = slot.reading;
         slot.set_multishot(false);
-        if slot.reading == Reading::Told && slot.state == State::Armed {
+        self.arm_otherwise(fd, before, ring);
+    }
+
+    /// Ends a poll that was read as `before`, to arm it as the slot has it now.
+    fn arm_otherwise(&mut self, fd: RawFd, before: Reading, ring: &mut Ring) {
+        let slot = &self.slots[fd as usize];
+        let is_told = before == Reading::Told && slot.reading == Reading::Told;
+        if is_told && slot.state == State::Armed && slot.trigger == Trigger::Level {
             // What it tells until it is cancelled counts, and then the file is looked at.
             return ring.push_cancel(slot.token(fd), Token::IGNORED);
         }
