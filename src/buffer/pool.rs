@@ -308,7 +308,6 @@ mod tests {
         usize::from(COUNT) - pool.available()
     }
 
-    #[cfg(not(miri))]
     #[test]
     fn a_loop_that_waits_for_a_buffer_is_told_when_one_comes_back() {
         let shared = Arc::new(Shared::new(ForkGuard::new().unwrap()).unwrap());
@@ -328,6 +327,7 @@ mod tests {
         assert!(!shared.alarm.is_notified(), "nobody waits any more");
     }
 
+    #[cfg(not(miri))]
     #[test]
     fn the_buffers_that_are_filled_first_are_in_memory_before_that() {
         let pool = new_pool(PoolSize::usual(PoolKind::Incremental), PoolKind::Incremental);
