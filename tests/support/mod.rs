@@ -11,7 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
-use std::sync::{Mutex, Once};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -213,8 +214,20 @@ pub(crate) fn drain(mut source: impl Read) -> usize {
     }
 }
 
+/// In a child of `in_child`, where nobody else is, and the lock stays as it was.
+static IN_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Another process has this one's descriptors, too, when it begins. Meanwhile, no test looks whether
+/// one is closed.
+fn hold_descriptors() -> Option<MutexGuard<'static, ()>> {
+    static HELD: Mutex<()> = Mutex::new(());
+    let is_child = IN_CHILD.load(Ordering::Relaxed);
+    (!is_child).then(|| HELD.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// True if the other side has closed this non-blocking socket, and all is read.
 pub(crate) fn at_end(mut peer: &UnixStream) -> bool {
+    let _alone = hold_descriptors();
     match peer.read(&mut [0]) {
         Ok(0) => true,
         Ok(_) => panic!("unread data"),
@@ -268,11 +281,13 @@ pub(crate) fn wait_until_asleep(thread: libc::pid_t) {
 /// threads may have held the locks that this takes.
 pub(crate) fn in_child(body: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     watchdog();
+    let _alone = hold_descriptors();
     let (mut reader, mut writer) = io::pipe().unwrap();
     // SAFETY: the child runs `body`, whose author knows, and leaves by `_exit`.
     match unsafe { libc::fork() } {
         -1 => panic!("{}", io::Error::last_os_error()),
         0 => {
+            IN_CHILD.store(true, Ordering::Relaxed);
             // SAFETY: passes no memory.
             unsafe { libc::alarm(LONGEST_RUN.as_secs() as u32 / 2) };
             let body = std::panic::AssertUnwindSafe(body);
@@ -306,6 +321,7 @@ pub(crate) fn in_own_process(name: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
+    let _alone = hold_descriptors();
     let status = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name])
         .env(INSIDE, "1")
